@@ -1,0 +1,5724 @@
+#!/usr/bin/env python3
+# ============================================================================
+# Chapter 0. Title page: what is this, and how does one read it?
+# ============================================================================
+"""faas.py: a Function-as-a-Service platform that is also a book about one.
+
+Drop an executable file into functions/ and it answers HTTP. Upload a folder
+with a Python function and it stays warm, has versions, and is replaced
+without a failed call. Everything is in this file, on the standard library
+alone, and in the order in which one would invent it.
+
+    $ python3 faas.py
+    $ curl -d 'hello' http://127.0.0.1:8080/shout
+    HELLO
+
+The life of one call
+--------------------
+
+      curl        cron       you
+        |           |         |
+     +------+   +------+   +-----+
+     | HTTP |   | time |   | CLI |     doors (9, 10, 11, 17):
+     +------+   +------+   +-----+     bytes, a clock or argv -> Call
+         \\          |        /
+          v         v       v
+        +---------------------+        the narrow waist (8):
+        |  invoke(call)       |        look up, admit, run, remember
+        +---------------------+
+         /          |         \\
+  +----------+  +--------+  +--------+
+  |  shelf   |  | runner |  | memory |    versions on disk (6)
+  +----------+  +--------+  +--------+    what happened yesterday (7)
+                    |
+        one process per call (3)  or  a warm worker (4)
+                    |
+            the user's function (5)
+
+Above the waist, everything only translates. Below it, nothing has heard of
+HTTP. A new door or a new runner is one chapter, and touches no other.
+
+Vocabulary: one name, one meaning
+---------------------------------
+
+    fn        a Function: what can be called       e.g. 'shout', version 3
+    call      a Call: one question to one fn       e.g. body b'hello'
+    result    a Result: what the waist answers     e.g. b'HELLO', 2 ms, cold
+    kind      how a call can fail                  e.g. 'timeout'
+    tongue    how a fn is written                  e.g. 'python3', 'script'
+    program   what a process is to become          e.g. argv ['./fn.sh']
+    run       what one execution left behind       e.g. output, log, failure
+    worker    a process that stays for many calls
+    pool      the workers of one version of one fn
+    nursery   the process that all others are forked from
+    frame     one message between us and a worker  e.g. id 7, kind b'C'
+    bundle    a zip, a tar or a folder that holds a fn
+    digest    the SHA-256 of a bundle's files      e.g. '9f86d081884c7d65...'
+    version   a digest with a number and a date    e.g. 3
+    live      a fn with its gate and its pool: ready to be called
+    door      what turns bytes into a Call, and a Result into bytes
+    face      the door's imitation of one older platform's API
+    now       seconds on some clock, handed in by whoever called
+    deadline  a point on the clock that only goes forward
+
+Contents
+--------
+
+     1  A FaaS in 14 lines        what is the least that works?
+     2  Nouns                     what passes through every door?
+     3  Running one program       how many ways can it die?
+     4  Programs that stay        why pay the start twice?
+     5  Tongues                   what does a function look like?
+     6  The shelf                 how to replace a running function?
+     7  Memory                    what happened yesterday?
+     8  The narrow waist          what is an invocation?
+     9  The HTTP door             where does the web end?
+    10  Five faces                how can one platform speak five APIs?
+    11  Time                      who calls when nobody calls?
+    17  Switching it on           from argv to a running platform
+
+The numbers 12 to 16 are kept for chapters that are not written yet: a durable
+queue, containers, CoAP, gRPC, and an event loop for speed.
+
+Each chapter opens with its question and closes with three things to try, the
+roads not taken, and what the real world does. After chapter 8 you own a whole
+FaaS without a network; each later chapter adds one door or one clock.
+
+Security promises, each with a test of its name in tests/test_promises.py
+-------------------------------------------------------------------------
+
+    S1   Loopback by default; on any other address management needs the
+         API key that was made at the first start.
+    S2   On loopback, a web page cannot drive the platform: a foreign Host
+         and a cross-site Origin are refused on management paths.
+    S3   No name leaves its folder.
+    S4   No bundle leaves its folder, and none outgrows its limits (bytes,
+         entries, ratio).
+    S5   A schedule writes one validated line with our own command, and
+         leaves every other line of the crontab as it was, byte for byte.
+    S6   Every call is bounded: time, output, memory, processes; past a
+         bound the whole process group ends.
+    S7   A function sees its own environment, none of ours, and none of our
+         descriptors.
+    S8   A request that two parsers could read in two ways is refused.
+    S9   What looks like a secret is masked before it is stored.
+    S11  A deploy that answered 2xx is on disk; a crash leaves the old
+         version or the new one.
+    S12  Stopping leaves no process and no half-written file.
+
+(S10, that an accepted asynchronous call survives a crash, needs the durable
+queue of chapter 12.)
+
+What it does not do
+-------------------
+
+It is no wall against hostile code: a function runs as the user who started
+the platform and may read what that user may read. It speaks no TLS; put a
+proxy in front of it. It runs on one machine, and that machine runs Linux.
+
+The file's own rules
+--------------------
+
+1. Read downwards: each chapter uses only names of earlier ones, and says so
+   in its line `Promised:`. Chapters 1 to k are a working program for every k.
+2. No socket, process or clock above the line SHELL in a chapter that has one.
+3. Deep code raises FaasError with a kind and a sentence; each door has one
+   catch.
+4. A limit stands with its reason. A format stands with its bytes.
+"""
+
+__version__ = "0.1"
+
+# ============================================================================
+# Chapter 1. A FaaS in 14 lines: what is the least that works?
+# ============================================================================
+#
+# A client sends bytes and a name; a program of that name gets the bytes on
+# its standard input; what it prints goes back. This is the whole idea, and
+# with the standard library it fits on a postcard.
+#
+# Promised: nothing.
+
+
+def toy(folder, port=8080):
+    """Serve the executables in `folder` over HTTP, naively.
+
+    >>> server = toy("functions", port=0)
+    >>> server.server_address[0]
+    '127.0.0.1'
+    >>> server.server_close()
+    """
+    import http.server
+    import subprocess
+
+    class Door(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            size = int(self.headers.get("Content-Length", 0))
+            run = subprocess.run([folder + self.path], capture_output=True,
+                                 input=self.rfile.read(size))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(run.stdout)
+
+    return http.server.HTTPServer(("127.0.0.1", port), Door)
+
+
+# It works. It stays in the book as the specification: a test asks the toy and
+# the platform the same benign questions and compares the answers. Here is
+# what is wrong with it, and where each fault is cured:
+#
+#    1. one program that hangs stops everybody             chapters 3 and 9
+#    2. a program that prints without end fills the memory        chapter 3
+#    3. what a program leaves behind lives on                     chapter 3
+#    4. each call pays for a new interpreter                      chapter 4
+#    5. a failing program answers 200                       chapters 2 and 3
+#    6. a missing program kills the connection without a word     chapter 2
+#    7. POST /../../bin/sh runs a shell                           chapter 2
+#    8. the program inherits our secrets                          chapter 3
+#    9. replacing a file while it runs gives half of each         chapter 6
+#   10. nobody knows what ran yesterday                           chapter 7
+#   11. a thousand callers start a thousand programs              chapter 8
+#   12. a body in chunks is read as no body at all                chapter 9
+#   13. any web page you visit may POST to it                     chapter 9
+#   14. it never does anything on its own                        chapter 11
+#   15. Ctrl-C is a traceback                                    chapter 17
+#
+# Try it ---------------------------------------------------------------------
+#   >>> import threading, urllib.request
+#   >>> server = toy("functions", port=0)
+#   >>> threading.Thread(target=server.handle_request).start()
+#   >>> url = f"http://127.0.0.1:{server.server_address[1]}/shout"
+#   >>> urllib.request.urlopen(url, data=b"hello").read()
+#   b'HELLO'
+#   >>> server.server_close()
+#
+# Roads not taken ------------------------------------------------------------
+#   CGI: http.server had a CGIHTTPRequestHandler that does just this. It was
+#     removed from Python 3.15 because it could not be made safe by patching.
+#   eval() of uploaded text: three lines shorter, and the first function with
+#     an endless loop is the last one.
+#
+# Real world -----------------------------------------------------------------
+#   inetd did this in 1986, for any TCP service: a program per connection,
+#   socket as standard input. OpenFaaS's "classic watchdog" is the same idea
+#   inside a container, and AWS Lambda's first question was the same too: what
+#   is the least that a function must be?
+
+# ============================================================================
+# Chapter 2. Nouns: what passes through every door?
+# ============================================================================
+#
+# A platform with many doors stays small if all doors carry the same thing.
+# This chapter names it. Three nouns pass through: a Call goes in, a Result
+# comes out, and a Function is what lies between. A fourth, FaasError, is how
+# deep code says no.
+#
+# Promised: nothing.
+
+import os
+import re
+import typing
+
+# 2.1 How a call can fail ----------------------------------------------------
+#
+# The toy knows one answer: 200. A real platform must say why there is none,
+# in each door's own language. One table serves all doors, the exit codes of
+# the command line and the documentation; nothing else in this file decides
+# on a status.
+
+
+class Kind(typing.NamedTuple):
+    """One way to fail, and how each door spells it."""
+    http: int        # RFC 9110, section 15
+    coap: str        # RFC 7252, section 5.9
+    grpc: str        # grpc/grpc, doc/statuscodes.md
+    exit: int        # of the command line
+    when: str
+
+
+KINDS = {
+    "bad_input": Kind(400, "4.00", "INVALID_ARGUMENT", 2,
+                      "a malformed request, bundle or cron expression"),
+    "unauthenticated": Kind(401, "4.01", "UNAUTHENTICATED", 3,
+                            "the API key is missing or wrong"),
+    "denied": Kind(403, "4.03", "PERMISSION_DENIED", 4,
+                   "not executable, or a web page from elsewhere asks"),
+    "not_found": Kind(404, "4.04", "NOT_FOUND", 5,
+                      "no such function, version or log"),
+    "conflict": Kind(409, "4.09", "ABORTED", 6,
+                     "the name is reserved, or owned by a folder"),
+    "too_large": Kind(413, "4.13", "RESOURCE_EXHAUSTED", 7,
+                      "a body, bundle or output over its limit"),
+    "busy": Kind(429, "5.03", "RESOURCE_EXHAUSTED", 8,
+                 "no free slot, and the queue is full"),
+    "crashed": Kind(502, "5.02", "INTERNAL", 9,
+                    "the function exited, raised or broke its contract"),
+    "unavailable": Kind(503, "5.03", "UNAVAILABLE", 10,
+                        "the platform is stopping, or a tool is missing"),
+    "timeout": Kind(504, "5.04", "DEADLINE_EXCEEDED", 11,
+                    "a time limit fired; the sentence names it"),
+}
+
+
+class FaasError(Exception):
+    """A failure with a kind from KINDS and a sentence for a person.
+
+    `detail` may hold bytes that belong to the answer but not to the
+    sentence, such as the tail of what a failing program printed.
+
+    >>> error = FaasError("not_found", "no function is called 'x'")
+    >>> KINDS[error.kind].http, str(error)
+    (404, "no function is called 'x'")
+    """
+
+    def __init__(self, kind, sentence, detail=b""):
+        super().__init__(sentence)
+        self.kind, self.detail = kind, detail
+
+
+# 2.2 Names ------------------------------------------------------------------
+#
+# A name comes from a stranger and becomes a path: POST /../../bin/sh was
+# fault 7 of the toy. A list of what is forbidden always forgets something
+# ("%2e%2e", "a/../b", a zero byte), so this is a list of what is allowed
+# (promise S3). A first letter or digit keeps out "..", ".git" and "-rf".
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+# Words that are paths of some door. A function of that name could never be
+# called, so a deploy refuses it; a file of that name is left alone.
+RESERVED = frozenset(
+    "upload uploadURL delete list wipe logs schedule health metrics ping "
+    "functions invoke fn api docs openapi.json favicon.ico".split())
+
+
+def check_name(name):
+    """Return `name` if it may name a function.
+
+    >>> check_name("hello.py")
+    'hello.py'
+    >>> check_name("../etc/passwd")
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: '../etc/passwd' is no function name: use 1 to 64 \
+letters, digits, dots, dashes and underscores, a letter or digit first
+
+    Errors: FaasError bad_input.
+    """
+    if not NAME.fullmatch(name):
+        raise FaasError("bad_input", f"{name[:80]!r} is no function name: "
+                        "use 1 to 64 letters, digits, dots, dashes and "
+                        "underscores, a letter or digit first")
+    return name
+
+
+# 2.3 Limits -----------------------------------------------------------------
+#
+# Whatever a stranger may ask for without bound, a stranger will. All bounds of
+# one call stand here together; chapter 3 enforces those of a process, chapter
+# 8 those of a call, chapter 9 that of a body.
+
+
+class Limits(typing.NamedTuple):
+    """The bounds of one call; sizes in bytes, times in seconds.
+
+    >>> Limits(timeout=2).timeout, Limits().output == 6 * 1024 * 1024
+    (2, True)
+    """
+    timeout: float = 300.0      # FaaS-Go's default; Lambda's most is 900
+    start: float = 30.0         # importing a large package from an SD card
+    body: int = 6 << 20         # AWS Lambda's limit for a synchronous call
+    output: int = 6 << 20       # the same; for the answer and the log each
+    memory: int = 1 << 30       # address space; node needs most of it
+    cpu: int = 300              # CPU seconds: a spin ends with its timeout
+    files: int = 512            # open descriptors; a shell's is 1024
+    file_size: int = 256 << 20  # one runaway file must not fill an SD card
+    processes: int = 64         # a shell pipeline needs 5, a fork bomb all
+    concurrency: int = 16       # calls of one function at the same time
+    queue: int = 128            # calls that may wait behind those
+
+
+# 2.4 The three nouns --------------------------------------------------------
+
+
+class Call(typing.NamedTuple):
+    """One question to one function, whichever door it came through.
+
+    >>> Call("shout", b"hello").trigger
+    'http'
+    """
+    fn: str                     # its name
+    body: bytes = b""
+    headers: dict = {}          # 'Lab': 'a', keys in Go's capitals
+    method: str = "POST"
+    path: str = "/"             # what follows the name: '/items/3'
+    query: str = ""             # undecoded: 'a=1&b=2'
+    trigger: str = "http"       # or 'cli', 'cron', 'async'
+    timeout: float = 0.0        # may shorten the function's; 0 does not
+
+
+class Result(typing.NamedTuple):
+    """What the waist answers, whichever door will carry it.
+
+    `kind` is "ok" or a key of KINDS; then `sentence` says why and `body`
+    holds the answer, or the tail of it where the function failed.
+    """
+    kind: str = "ok"
+    body: bytes = b""
+    headers: dict = {}          # 'Content-Type': 'text/plain; ...'
+    status: int = 200           # what the function asked for, where it can
+    sentence: str = ""
+    id: str = ""                # of the execution, to find it in the log
+    version: int = 0
+    start: str = ""             # 'cold', 'warm', or '' where nothing ran
+    spans: tuple = ()           # (('queue', 0.000012), ('run', 0.0003))
+
+
+class Function(typing.NamedTuple):
+    """A function as the shelf knows it.
+
+    >>> Function("shout", "script", "functions/shout").version
+    0
+    """
+    name: str
+    tongue: str                 # a key of chapter 5's TONGUES
+    folder: str                 # where its files lie; of a script, its path
+    version: int = 0            # 0 for a script: it is run in place
+    digest: str = ""
+    threads: int = 1            # workers to keep ready
+    env: dict = {}
+    limits: Limits = Limits()
+    source: str = "upload"      # or 'folder', 'file': who owns the text
+    note: str = ""              # why the newest edit is not what serves
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> call = Call("shout", b"hello", path="/loud")
+#   >>> call._replace(trigger="cron").trigger
+#   'cron'
+#   >>> {kind.http for kind in KINDS.values()} & {200}
+#   set()
+#
+# Roads not taken ------------------------------------------------------------
+#   A class per kind of failure: ten classes that differ in a number. A table
+#     can be printed in the docs, drawn in a notebook and checked in a test.
+#   dataclasses: they read as well, cost a megabyte of imports on a machine
+#     that has 512, and a Call that cannot change needs none of their powers.
+#   Status codes as the inner language: then gRPC would be explained in HTTP.
+#
+# Real world -----------------------------------------------------------------
+#   CloudEvents (CNCF) is the same attempt at one noun for all doors, with 4
+#   required attributes. Lambda hands a function one JSON event whose shape
+#   depends on the door, which is why its functions begin with a parser.
+
+# ============================================================================
+# Chapter 3. Running one program: how many ways can it die?
+# ============================================================================
+#
+# The toy runs a program in one line:
+#
+#       subprocess.run([path], input=body, capture_output=True).stdout
+#
+# Each of these programs breaks that line. Run them and see; notebook 01 does.
+#
+#   sleep 1000                   it hangs, and so do we            (1)
+#   sleep 1000 &                 it ends at once; its child keeps our pipe
+#                                open, and we wait for the child   (2)
+#   yes                          it fills our memory               (3)
+#   echo "$AWS_SECRET"           it reads our environment          (4)
+#   :(){ :|:& };:                it multiplies                     (5)
+#   exit 3                       we answer as if it had worked     (6)
+#   setsid sleep 1000 &          as (2), and outside its group     (7)
+#
+# `timeout=` cures (1) for the child and leaves (2): run() kills the child and
+# waits for the pipe, which the grandchild holds. So the parts of that one
+# line are taken apart here: start, converse, end.
+#
+# Promised: nothing.
+
+import fcntl
+import resource
+import select
+import signal
+import sys
+import time
+
+
+class Program(typing.NamedTuple):
+    """What a process is to become.
+
+    With `argv` it is executed; without, a worker is born that speaks the
+    tongue of that name (chapter 4).
+    """
+    argv: tuple = ()
+    cwd: str = "/"
+    env: dict = {}
+    limits: Limits = Limits()
+    tongue: str = ""
+
+
+class Deadline(typing.NamedTuple):
+    """When patience ends, and in whose name."""
+    at: float                   # on time.monotonic()'s clock
+    why: str = "its time limit"
+
+
+class Run(typing.NamedTuple):
+    """What one execution left behind."""
+    out: bytes = b""            # the answer
+    log: bytes = b""            # what was said besides
+    error: FaasError = None     # why there is no answer
+    meta: dict = {}             # headers of the answer, where a tongue has any
+    start: str = "cold"
+
+
+# 3.1 SHELL: in the child, before it becomes the program ---------------------
+#
+# Between fork and exec the child is still ours. Everything that it must not
+# be able to refuse is done here (promise S6, S7):
+#
+#   setsid                   its own session and group: one kill reaches all
+#   PR_SET_PDEATHSIG         if the parent is killed, the kernel kills it too
+#   PR_SET_NO_NEW_PRIVS      sudo and other setuid programs gain nothing
+#   PR_SET_CHILD_SUBREAPER   orphans below it stay below it: see (7) and 3.3
+#   setrlimit                memory, CPU, file size, descriptors
+#
+# The kernel can also count processes, but it counts them per user, and of
+# root not at all: on a desktop the limit of 64 would be reached before our
+# program starts. So that limit is watched in 3.4, and the kernel's is set
+# only as a backstop, far above it.
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
+
+
+def confine(limits, stays=False):
+    """Bind the calling process, and all that it will start, to `limits`.
+
+    A process that `stays` for many calls gets its CPU seconds call by call
+    (chapter 4), so the last word on them, the hard limit, is left open.
+    """
+    import ctypes
+    prctl = ctypes.CDLL(None).prctl
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for what, most in (("AS", limits.memory), ("CPU", limits.cpu),
+                       ("FSIZE", limits.file_size), ("NOFILE", limits.files),
+                       ("NPROC", 4096), ("CORE", 0)):
+        number = getattr(resource, "RLIMIT_" + what)
+        ceiling = resource.getrlimit(number)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            most = min(most, ceiling)
+        hard = most
+        if what == "CPU":       # The soft limit sends SIGXCPU, whose name
+            hard = ceiling if stays else most + 1       # makes a sentence;
+        resource.setrlimit(number, (most, hard))        # the hard one kills.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and
+    os.umask(0o022)                                # exec would pass that on
+
+
+# 3.2 SHELL: start -----------------------------------------------------------
+#
+# subprocess.Popen can do most of this by `preexec_fn`, which its own manual
+# calls unsafe in a program with threads: a child forked while another thread
+# held a lock waits for that lock for ever. So we fork ourselves, in a process
+# that has no threads. In this chapter that is whoever reads along; from
+# chapter 4 on it is the nursery.
+#
+# How does the parent learn that exec failed? By an old trick: a pipe that
+# closes itself when exec succeeds. Silence means success.
+#
+#     parent                          child
+#       |  fork ----------------------> |   (a)
+#       |                               |  descriptors, limits
+#       |                               |  exec ok: the pipe closes   (b)
+#       | <-- errno through the pipe -- |  exec failed                (c)
+
+
+def fork_program(program, fds, child=None):
+    """Start `program` with `fds` as descriptors 0, 1, 2, ...; give its pid.
+
+    `child`, if given, is called in the new process instead of exec.
+
+    >>> r, w = os.pipe()
+    >>> pid = fork_program(Program(("/bin/echo", "hi")), [0, w, w])
+    >>> os.read(r, 9)
+    b'hi\\n'
+    >>> _ = end_program(pid), os.close(r), os.close(w)
+
+    Errors: FaasError crashed or denied, where exec refuses. Single-threaded
+    callers only.
+    """
+    heard, say = os.pipe()
+    pid = os.fork()                                                # (a)
+    if pid == 0:
+        try:
+            become(program, [*fds, say], child)                    # (b)
+        except OSError as error:                                   # (c)
+            os.write(len(fds), str(error.errno).encode())
+        finally:
+            os._exit(127)
+    os.close(say)
+    with open(heard, "rb") as pipe:
+        errno = pipe.read()
+    if errno:
+        end_program(pid)
+        raise exec_error(program.argv[0], int(errno))
+    return pid
+
+
+def become(program, fds, child):
+    """Turn this fresh child into the program; returns only by an error."""
+    # First out of the way, then into place: fds may name each other's slots.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in fds]
+    for slot, fd in enumerate(high):
+        os.dup2(fd, slot, inheritable=slot != len(fds) - 1)
+    os.closerange(len(fds), 65536)
+    os.setsid()
+    os.chdir(program.cwd)
+    confine(program.limits, stays=bool(program.tongue))
+    if child:
+        os.close(len(fds) - 1)
+        os.environ.clear()
+        os.environ.update(program.env)
+        os._exit(exit_status(child, program))
+    os.execve(program.argv[0], program.argv, program.env)
+
+
+def exit_status(child, program):
+    """Call `child`, and give the status with which it wants to exit."""
+    try:
+        child(program)
+        return 0
+    except SystemExit as wish:
+        return wish.code if isinstance(wish.code, int) else bool(wish.code)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+
+
+def exec_error(path, errno):
+    """Put into a sentence why the kernel would not run `path`.
+
+    >>> str(exec_error("functions/hello.py", 8))
+    'hello.py has no shebang: begin it with a line like #!/usr/bin/env python3'
+    >>> str(exec_error("functions/hello.py", 13))[:50]
+    'Permission denied (is the script executable?): run'
+    """
+    base = os.path.basename(path)
+    if errno == 8:                                           # ENOEXEC
+        return FaasError("crashed", f"{base} has no shebang: begin it with "
+                         "a line like #!/usr/bin/env python3")
+    if errno == 13:                                          # EACCES
+        return FaasError("denied", "Permission denied (is the script "
+                         f"executable?): run chmod +x on {base}")
+    if errno == 2 and os.path.exists(path):                  # ENOENT
+        return FaasError("crashed", f"the interpreter in the first line of "
+                         f"{base} is not installed on this machine")
+    return FaasError("crashed", f"{base} cannot be run: {os.strerror(errno)}")
+
+
+# 3.3 SHELL: end -------------------------------------------------------------
+#
+# A kill reaches a process group, so a grandchild ends with its parent, unless
+# it called setsid and left the group (7). It cannot leave the family: because
+# of PR_SET_CHILD_SUBREAPER, an orphan below our program is adopted by it, not
+# by init. As long as the program itself lives, one walk finds them all.
+#
+#      we -- program -- sh -- sleep         sh exits, and
+#      we -- program -- sleep               sleep stays in the family
+
+
+def children(pid):
+    """List the children of one process; of a process that ended, none."""
+    found = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children") as file:
+                found += map(int, file.read().split())
+    except OSError:
+        pass                    # It ended while we looked.
+    return found
+
+
+def family(pid, most=1 << 20):
+    """List a process and all its descendants, or some `most` of them.
+
+    >>> family(os.getpid())[0] == os.getpid()
+    True
+    """
+    found = [pid]
+    for one in found:           # grows while we walk
+        if len(found) > most:
+            break
+        found += children(one)
+    return found
+
+
+def kill(pid, number=signal.SIGKILL):
+    """Send a signal; to a process that is gone, nothing."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def end_program(pid):
+    """End a program and all it started; give its wait status.
+
+    >>> pid = fork_program(Program(("/bin/sleep", "1000")), [0, 1, 2])
+    >>> os.WTERMSIG(end_program(pid)) == signal.SIGKILL
+    True
+
+    A program that has ended by itself keeps its own status, because it was
+    not reaped before. Errors: none; a pid that was ended before gives 0.
+    """
+    # Who is stopped cannot fork. The group first, because the kernel reaches
+    # all of it at once, and a bomb outruns anybody who walks.
+    kill(-pid, signal.SIGSTOP)
+    frozen = set()
+    while new := set(family(pid)) - frozen:
+        for one in new:
+            kill(one, signal.SIGSTOP)
+        frozen |= new
+    for one in frozen - {pid}:
+        kill(one)
+    kill(-pid)                  # its group, which outlives a dead leader
+    kill(pid)
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return 0
+
+
+def exit_error(name, status, limits):
+    """Say why a program failed, by its wait status; None if it did not.
+
+    >>> exit_error("hello.py", 0, Limits()) is None
+    True
+    >>> str(exit_error("hello.py", 3 << 8, Limits()))
+    'hello.py exited with status 3'
+    >>> str(exit_error("hello.py", signal.SIGXCPU, Limits(cpu=2)))
+    'hello.py used more than its 2 s of CPU time'
+    """
+    if status == 0:
+        return None
+    if os.WIFEXITED(status):
+        end = f"exited with status {os.WEXITSTATUS(status)}"
+    elif os.WTERMSIG(status) == signal.SIGXCPU:
+        end = f"used more than its {limits.cpu} s of CPU time"
+    elif os.WTERMSIG(status) == signal.SIGXFSZ:
+        end = f"wrote a file larger than {limits.file_size} bytes"
+    else:
+        end = f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+    return FaasError("crashed", f"{name} {end}")
+
+
+# 3.4 SHELL: converse --------------------------------------------------------
+#
+# Two pipes must be read and one written at the same time: whoever writes the
+# whole body first, and reads then, waits for ever for a program that answers
+# line by line. And none of the pipes tells when the program ends, because of
+# (2). A pidfd does: a descriptor that becomes readable when a process exits,
+# whoever holds its pipes. So one poll() watches all four, in small steps,
+# between which it looks at the clock and counts the family.
+
+
+class Watch:
+    """Says when a running program has had enough time, or processes.
+
+    >>> watch = Watch(os.getpid(), Limits(), Deadline(10.0, "2 s"), now=8.0)
+    >>> round(watch.patience(now=8.04), 3)        # s until the next look
+    0.01
+    >>> watch.check(now=10.5)
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: it ran longer than 2 s
+    """
+
+    STEP = 0.05     # s. A fork bomb doubles every millisecond or so until
+                    # both processors are busy; after that this is some
+                    # hundreds of processes, which a Pi survives.
+
+    def __init__(self, pid, limits, deadline, now):
+        self.pid, self.limits, self.deadline = pid, limits, deadline
+        self.next_look = now + self.STEP
+
+    def patience(self, now):
+        return max(0.0, min(self.deadline.at, self.next_look) - now)
+
+    def check(self, now):
+        if now >= self.deadline.at:
+            raise FaasError("timeout",
+                            f"it ran longer than {self.deadline.why}")
+        if now >= self.next_look:
+            self.next_look = now + self.STEP
+            most = self.limits.processes
+            if len(family(self.pid, most)) > most:
+                raise FaasError("crashed", f"it started more than {most} "
+                                "processes")
+
+
+def pipe():
+    """Make a pipe of two unbuffered files; ours will be the patient end."""
+    ends = os.pipe()
+    return open(ends[0], "rb", buffering=0), open(ends[1], "wb", buffering=0)
+
+
+def pull(file, said, most):
+    """Read what a pipe holds now into `said`; False once it is closed.
+
+    Errors: FaasError too_large, past `most` bytes in all.
+    """
+    while piece := file.read(65536):
+        said += piece
+        if len(said) > most:
+            raise FaasError("too_large", f"it wrote more than its {most} "
+                            "bytes of output")
+    return piece is None        # None: nothing yet. b"": never again.
+
+
+def push(file, body):
+    """Write what a pipe takes now; give the rest, b"" if nobody reads it."""
+    try:
+        return body[file.write(body[:65536]) or 0:]
+    except BrokenPipeError:
+        return b""
+
+
+def converse(life, stdin, body, said, watch):
+    """Carry bytes to and from a program until it exits.
+
+    `life` is its pidfd; `said` maps each file to read to a bytearray.
+    """
+    poll, files = select.poll(), {file.fileno(): file for file in said}
+    for fd in life, *files:
+        poll.register(fd, select.POLLIN)
+    if body:
+        poll.register(stdin, select.POLLOUT)
+    else:
+        stdin.close()           # or `cat` would wait for more
+    body, most, exited = memoryview(body), watch.limits.output, False
+    while not exited:
+        for fd, _ in poll.poll(1000 * watch.patience(time.monotonic())):
+            if fd == life:
+                exited = True
+            elif fd in files:
+                if not pull(files[fd], said[files[fd]], most):
+                    poll.unregister(fd)
+            elif not (body := push(stdin, body)):
+                poll.unregister(fd)
+                stdin.close()
+        if not exited:
+            watch.check(time.monotonic())
+    for file in said:
+        pull(file, said[file], most)    # what was written just before
+
+
+class Parent(typing.NamedTuple):
+    """Who forks programs and ends them: this process, or the nursery."""
+    start: typing.Callable      # (program, fds) -> pid
+    end: typing.Callable        # pid -> wait status
+
+
+HERE = Parent(fork_program, end_program)
+
+
+def run_program(parent, program, body, deadline):
+    """Run one program from its start to its end, whatever it does.
+
+    >>> soon = Deadline(time.monotonic() + 0.3, "0.3 s")
+    >>> run_program(HERE, Program(("/bin/cat",)), b"hello", soon).out
+    b'hello'
+    >>> sh = lambda line: Program(("/bin/sh", "-c", line))
+    >>> run_program(HERE, sh("sleep 1000 & echo hi"), b"", soon).out
+    b'hi\\n'
+    >>> run_program(HERE, sh("setsid sleep 1000"), b"", soon).error
+    FaasError('it ran longer than 0.3 s')
+
+    Errors: none; a failure is the Run's `error`.
+    """
+    (in_r, in_w), (out_r, out_w), (log_r, log_w) = pipe(), pipe(), pipe()
+    out, log, error = bytearray(), bytearray(), None
+    for file in in_w, out_r, log_r:
+        os.set_blocking(file.fileno(), False)
+    with in_w, out_r, log_r:
+        try:
+            with in_r, out_w, log_w:
+                pid = parent.start(program, [file.fileno() for file in
+                                             (in_r, out_w, log_w)])
+        except FaasError as refusal:
+            return Run(error=refusal)
+        life = os.pidfd_open(pid)
+        watch = Watch(pid, program.limits, deadline, time.monotonic())
+        try:
+            converse(life, in_w, body, {out_r: out, log_r: log}, watch)
+        except FaasError as failure:
+            error = failure
+        finally:
+            status = parent.end(pid)
+            os.close(life)
+    name = os.path.basename(program.argv[0])
+    error = error or exit_error(name, status, program.limits)
+    if error:
+        error.detail = bytes(out[-2048:])
+    return Run(bytes(out), bytes(log), error)
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> deadline = Deadline(time.monotonic() + 0.5, "half a second")
+#   >>> yes = Program(("/usr/bin/yes",), limits=Limits(output=1000))
+#   >>> run_program(HERE, yes, b"", deadline).error
+#   FaasError('it wrote more than its 1000 bytes of output')
+#   >>> bomb = Program(("/bin/sh", "-c", "f() { f | f & }; f; sleep 9"))
+#   >>> str(run_program(HERE, bomb, b"", deadline).error)[:15]
+#   'it started more'
+#
+# Roads not taken ------------------------------------------------------------
+#   cgroups: exact accounting of memory and processes, and the right answer
+#     for whoever owns the machine; an ordinary user may not create one.
+#     Chapter 13 gets them through the container engine.
+#   A thread per pipe, as subprocess.communicate does on Windows: three threads
+#     per call, and none of them can see the clock.
+#   Waiting for the end of the output instead of the program's: fault (2).
+#
+# Real world -----------------------------------------------------------------
+#   systemd ends a service by its cgroup, for reason (7). Docker's --init and
+#   tini exist because of orphans: in a container process 1 must adopt them.
+#   Lambda stops a sandbox as a whole, a virtual machine with all in it.
+
+# ============================================================================
+# Chapter 4. Programs that stay: why pay the start twice?
+# ============================================================================
+#
+# A Python function of three lines spends its life on being born. On the
+# machine where this was written, from the question to the answer:
+#
+#       a new interpreter with -I -S, then the function       12 ms
+#       a fork of an interpreter that is there already         2 ms
+#       a process that is there already                      0.1 ms
+#
+# So workers stay: they are asked over a socket, answer, and wait. And where
+# one more is needed it is not started but forked, from a process that has
+# imported everything already and does nothing else: the nursery (others call
+# it a zygote). Since it has no threads, it is also the safe place for every
+# other fork, and chapter 3's programs are started there too.
+#
+#      platform                        nursery                    worker
+#        | -- S program, fds ------------> |                        .
+#        |                                 | -- fork -------------> |
+#        | <-- R pid --------------------- |                        |
+#        | <-- H ---- the worker's own socket, handed over --------- |
+#        | --- C 1 meta, body -------------------------------------> |
+#        | <-- R 1 meta, body -------------------------------------- |
+#
+# Promised: nothing.
+
+import json
+import socket
+import struct
+import subprocess
+import threading
+
+# 4.1 Frames -----------------------------------------------------------------
+#
+# A stream has no messages, so each one says how long it is. The id is a
+# counter, so that an answer can say which question it belongs to: then a
+# worker may be sent several calls at once, and one that mixes them up is
+# caught. (A descriptor would be a bad id: the kernel gives it out again.)
+#
+#    OFFSET  SIZE  FIELD
+#         0     4  size of all that follows, big-endian
+#         4     4  id
+#         8     1  kind: H hello, C call, R result, E error; S, D see 4.3
+#         9     4  m, the size of meta
+#        13     m  meta, a JSON object
+#      13+m        body, any bytes
+#
+# Worked by hand, call 7 with an empty meta and the body "hi" is
+#
+#    00 00 00 0d  00 00 00 07  43  00 00 00 02  7b 7d  68 69
+#    size 13      id 7         C   m = 2        { }    h  i
+
+FRAME = struct.Struct(">IIcI")
+
+
+class Frame(typing.NamedTuple):
+    """One message between us and a worker, or us and the nursery."""
+    id: int
+    kind: bytes
+    meta: dict
+    body: bytes = b""
+
+
+def frame_encode(frame):
+    """Turn a Frame into bytes.
+
+    >>> frame_encode(Frame(7, b"C", {}, b"hi")).hex(" ", -4)
+    '0000000d 00000007 43000000 027b7d68 69'
+    """
+    meta = json.dumps(frame.meta).encode()
+    return FRAME.pack(9 + len(meta) + len(frame.body), frame.id, frame.kind,
+                      len(meta)) + meta + frame.body
+
+
+class FrameReader:
+    """Bytes in, Frames out, in whatever pieces the bytes come.
+
+    >>> reader = FrameReader(most=100)
+    >>> hi = bytes.fromhex("0000000d 00000007 43 00000002 7b7d 6869")
+    >>> reader.receive(hi[:9])
+    []
+    >>> reader.receive(hi[9:] + hi)[0]
+    Frame(id=7, kind=b'C', meta={}, body=b'hi')
+
+    Errors: FaasError crashed, where the bytes cannot be a frame or announce
+    more than `most`; the reader is of no use after that.
+    """
+
+    def __init__(self, most):
+        self.most, self.held = most, bytearray()
+
+    def receive(self, data):
+        self.held += data
+        frames = []
+        while len(self.held) >= FRAME.size:
+            size, number, kind, meta_size = FRAME.unpack_from(self.held)
+            if size > self.most or meta_size > size - 9:
+                raise FaasError("crashed", "the worker's bytes are no frame: "
+                                f"sizes {size} and {meta_size}")
+            if len(self.held) < 4 + size:
+                break
+            meta = self.held[FRAME.size:FRAME.size + meta_size]
+            body = self.held[FRAME.size + meta_size:4 + size]
+            frames.append(Frame(number, kind, frame_meta(meta), bytes(body)))
+            del self.held[:4 + size]
+        return frames
+
+
+def frame_meta(data):
+    """Read the meta of a frame: a JSON object, or the frame is none."""
+    try:
+        meta = json.loads(data)
+    except ValueError:
+        meta = None
+    if not isinstance(meta, dict):
+        raise FaasError("crashed", "the worker's bytes are no frame: its "
+                        "meta is no JSON object")
+    return meta
+
+
+# 4.2 SHELL: inside the worker -----------------------------------------------
+#
+# A worker is a loop around a handler, a function (meta, body) -> (meta, body).
+# Where handlers come from is the next chapter's question; LOADERS maps a
+# tongue to what makes one out of a Program. One that echoes is enough here.
+#
+# The worker's descriptors: 0 reads nothing, 1 and 2 are the log, 3 is the
+# socket. So a print() in a function ends in its log, whoever prints.
+
+LOADERS = {"echo": lambda program: lambda meta, body: ({}, body)}
+
+CHANNEL = 3
+
+
+def worker_main(program):
+    """Be a worker: load the function, say hello, answer until the end."""
+    channel = socket.socket(fileno=CHANNEL)
+    sys.stdout, sys.stderr = (
+        open(fd, "w", buffering=1, encoding="utf-8",
+             errors="backslashreplace", closefd=False) for fd in (1, 2))
+    try:
+        handler = LOADERS[program.tongue](program)
+    except Exception as error:          # Whatever an import may raise.
+        channel.sendall(frame_encode(error_frame(0, error)))
+        return
+    channel.sendall(frame_encode(Frame(0, b"H", {})))
+    reader = FrameReader(most=1 << 31)
+    while data := channel.recv(1 << 18):
+        for frame in reader.receive(data):
+            allow_cpu(program.limits)
+            channel.sendall(frame_encode(answer(handler, frame)))
+
+
+def allow_cpu(limits):
+    """Grant this call its own CPU seconds, on top of what was used before."""
+    used = int(time.process_time()) + 1
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = used + limits.cpu
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def answer(handler, frame):
+    """Run the handler on one call; its exception becomes an E frame.
+
+    >>> shout = lambda meta, body: ({}, body.upper())
+    >>> answer(shout, Frame(7, b"C", {}, b"hi"))
+    Frame(id=7, kind=b'R', meta={}, body=b'HI')
+    """
+    try:
+        meta, body = handler(frame.meta, frame.body)
+        return Frame(frame.id, b"R", meta, body)
+    except Exception as error:          # The function's, whatever it is.
+        return error_frame(frame.id, error)
+    finally:
+        sys.stdout.flush()
+
+
+def error_frame(number, error):
+    """Put an exception into a frame: a kind and a sentence.
+
+    >>> error_frame(7, KeyError("colour")).meta["sentence"]
+    "KeyError: 'colour'"
+    """
+    kind = getattr(error, "kind", "crashed")
+    sentence = str(error)
+    if not isinstance(error, FaasError):
+        sentence = f"{type(error).__name__}: {error}".rstrip(": ")
+    return Frame(number, b"E", {"kind": kind, "sentence": sentence})
+
+
+# 4.3 SHELL: the nursery -----------------------------------------------------
+#
+# The nursery knows two requests: S, start this program with these
+# descriptors; and D, end that pid. Descriptors travel beside the bytes, as
+# SCM_RIGHTS (unix(7)): the kernel duplicates them into the receiver.
+#
+# What program does the nursery run? This book, up to its own chapter. "Every
+# prefix is a working program" is no ornament: the nursery is the prefix that
+# ends before chapter 6, so it knows how to fork and speaks every tongue, but
+# has no shelf, no database and no doors. It starts with an empty environment,
+# because what a process was started with stays readable in /proc, and so
+# nothing of ours can be read there (promise S7).
+
+BOOT = """
+import sys
+path, channel = sys.argv[1:]
+with open(path, encoding="utf-8") as file:
+    book = file.read()
+prefix = book[:book.index("\\n# Chapter 6.")]
+names = {"__name__": "faas", "__file__": path}
+exec(compile(prefix, path, "exec"), names)
+names["nursery_main"](int(channel))
+"""
+
+# What most functions import: paid for once, shared by all forks.
+COMMON = ("base64 collections datetime functools hashlib io itertools math "
+          "random string urllib.parse").split()
+
+
+def nursery_main(channel):
+    """Be the nursery: fork and end as asked, until the platform is gone."""
+    import ctypes
+    import importlib
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for name in COMMON:
+        importlib.import_module(name)
+    control, programs = socket.socket(fileno=channel), set()
+    reader = FrameReader(most=1 << 24)
+    try:
+        while True:
+            frame, fds = hear_request(control, reader)
+            reply = obey(frame, fds, programs)
+            control.sendall(frame_encode(reply))
+    except EOFError:
+        pass
+    for pid in programs:
+        end_program(pid)
+    end_orphans(set())
+
+
+def hear_request(control, reader):
+    """Wait for one request: its frame and the descriptors beside it."""
+    fds = []
+    while True:
+        data, more = socket.recv_fds(control, 65536, 8)[:2]
+        fds += more
+        if not data:
+            raise EOFError
+        for frame in reader.receive(data):
+            return frame, fds
+
+
+def obey(frame, fds, programs):
+    """Carry out one request; `programs` are the pids that are ours."""
+    try:
+        if frame.kind == b"D":
+            programs.discard(frame.meta["pid"])
+            status = end_program(frame.meta["pid"])
+            end_orphans(programs)
+            return Frame(frame.id, b"R", {"status": status})
+        meta = dict(frame.meta, limits=Limits(*frame.meta["limits"]))
+        program = Program(**meta)
+        pid = fork_program(program, fds, program.tongue and worker_main)
+        programs.add(pid)
+        return Frame(frame.id, b"R", {"pid": pid})
+    except FaasError as error:
+        return error_frame(frame.id, error)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+# When a program ends by itself, its orphans rise to the next subreaper above:
+# the nursery. It knows its programs, so whoever else is its child must be
+# such an orphan. This is (7) of chapter 3, cured to the end.
+
+
+def end_orphans(programs):
+    """Kill every child of this process that is not one of `programs`."""
+    for _ in range(1000):       # A bomb takes rounds; each halves it at least.
+        orphans = set(children(os.getpid())) - programs
+        if not orphans:
+            return
+        for number in signal.SIGSTOP, signal.SIGKILL:
+            for one in orphans:
+                kill(one, number)
+        for one in orphans:
+            os.waitpid(one, 0)
+
+
+class Nursery:
+    """Our end of the nursery; it starts and ends programs, as HERE does.
+
+    >>> nursery = Nursery()
+    >>> soon = Deadline(time.monotonic() + 9)
+    >>> run_program(nursery, Program(("/bin/cat",)), b"hello", soon).out
+    b'hello'
+    >>> nursery.close()
+
+    Errors: FaasError unavailable, if there is no nursery and none can be
+    made; what exec refuses, as fork_program.
+    """
+
+    def __init__(self):
+        self.turn, self.count, self.closed = threading.Lock(), 0, False
+        self.open()
+
+    def open(self):
+        self.control, theirs = socket.socketpair()
+        self.reader = FrameReader(most=1 << 16)
+        with theirs:
+            channel = theirs.fileno()
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", BOOT,
+                 os.path.abspath(__file__), str(channel)],
+                env={}, cwd="/", stdin=subprocess.DEVNULL,
+                pass_fds=[channel], start_new_session=True)
+
+    def close(self):
+        """Let the nursery end what it started, and then itself."""
+        with self.turn:
+            self.closed = True
+            self.hang_up()
+
+    def hang_up(self):
+        self.control.close()
+        self.process.wait()
+
+    def start(self, program, fds):
+        return self.ask(b"S", program._asdict(), fds)["pid"]
+
+    def end(self, pid):
+        return self.ask(b"D", {"pid": pid})["status"]
+
+    def ask(self, kind, meta, fds=()):
+        with self.turn:
+            self.count += 1
+            data = frame_encode(Frame(self.count, kind, meta))
+            try:
+                reply = self.exchange(data, fds)
+            except OSError:
+                # Closed by us, or killed by somebody, and with it all that it
+                # had started (PR_SET_PDEATHSIG): so there is no one to end.
+                if not self.closed:
+                    self.hang_up()
+                    self.open()
+                if kind == b"D":
+                    return {"status": signal.SIGKILL}
+                if self.closed:
+                    raise FaasError("unavailable", "the nursery is closed, "
+                                    "so nothing can be started") from None
+                reply = self.exchange(data, fds)
+        if reply.kind == b"E":
+            raise FaasError(reply.meta["kind"], reply.meta["sentence"])
+        return reply.meta
+
+    def exchange(self, data, fds):
+        sent = socket.send_fds(self.control, [data], fds)
+        self.control.sendall(data[sent:])
+        while data := self.control.recv(65536):
+            for frame in self.reader.receive(data):
+                return frame
+        raise ConnectionResetError("the nursery is gone")
+
+
+# 4.4 SHELL: our end of a worker ---------------------------------------------
+#
+# A worker can fail in more ways than a program, because it is asked again:
+#
+#   it hangs                         its deadline ends it
+#   it exits, or is killed           the pidfd fires; the status says how
+#   it closes its channel and stays  end of file while the process lives
+#   it talks nonsense                no frame, or the answer to another call
+#   it prints without end            the log is bounded as the answer is
+#
+# In each case the call fails with its own sentence, the process ends, and the
+# pool below forks another one when it is needed.
+
+
+class Worker:
+    """A process that answers calls, one at a time.
+
+    >>> nursery = Nursery()
+    >>> soon = Deadline(time.monotonic() + 9)
+    >>> worker = Worker(nursery, Program(tongue="echo"), soon)
+    >>> worker.ask({}, b"hello", soon).out
+    b'hello'
+    >>> os.kill(worker.pid, signal.SIGTERM)
+    >>> worker.ask({}, b"hello", soon).error
+    FaasError('its worker was ended by SIGTERM')
+    >>> nursery.close()
+
+    Errors: FaasError from the constructor, where the function cannot be
+    loaded; `ask` raises nothing, a failure is the Run's `error`.
+    """
+
+    def __init__(self, parent, program, deadline):
+        self.parent, self.limits = parent, program.limits
+        self.count, self.idle_since, self.alive = 0, 0.0, True
+        self.reader = FrameReader(most=program.limits.output + 65536)
+        self.channel, theirs = socket.socketpair()
+        self.log, log_w = pipe()
+        self.log_open = True
+        os.set_blocking(self.log.fileno(), False)
+        try:
+            with theirs, log_w, open(os.devnull, "rb") as null:
+                self.pid = parent.start(program, [
+                    file.fileno() for file in (null, log_w, log_w, theirs)])
+        except FaasError:
+            self.channel.close()
+            self.log.close()
+            raise
+        self.life = os.pidfd_open(self.pid)
+        self.poll = select.poll()
+        for fd in self.channel, self.log, self.life:
+            self.poll.register(fd, select.POLLIN)
+        hello = self.exchange(b"", deadline)
+        if hello.error:
+            self.end()
+            hello.error.detail = hello.log
+            raise hello.error
+
+    def ask(self, meta, body, deadline):
+        """Put one call to the worker; whatever happens, here is its Run."""
+        self.count += 1
+        frame = Frame(self.count, b"C", meta, body)
+        return self.exchange(frame_encode(frame), deadline)
+
+    def exchange(self, data, deadline):
+        log = bytearray()
+        try:
+            self.send(data, deadline)
+            frame = self.hear(log, deadline)
+        except FaasError as error:
+            self.end()
+            return Run(log=bytes(log), error=error, start="warm")
+        error = None
+        if frame.kind == b"E":
+            error = FaasError(frame.meta.get("kind", "crashed"),
+                              frame.meta.get("sentence", ""))
+        return Run(frame.body, bytes(log), error, frame.meta, "warm")
+
+    def send(self, data, deadline):
+        """Write one frame; a worker that does not read runs out of time."""
+        rest, ready = memoryview(data), select.poll()
+        ready.register(self.channel, select.POLLOUT)
+        while rest:
+            try:
+                rest = rest[self.channel.send(rest, socket.MSG_DONTWAIT):]
+            except BlockingIOError:
+                left = deadline.at - time.monotonic()
+                if left <= 0 or not ready.poll(1000 * left):
+                    raise FaasError("timeout", "its worker did not read the "
+                                    f"call within {deadline.why}") from None
+            except OSError:
+                return          # It is gone, and hear() will say how.
+
+    def hear(self, log, deadline):
+        """Wait for the answer to the newest call, and gather its log."""
+        watch = Watch(self.pid, self.limits, deadline, time.monotonic())
+        frames, gone = [], False
+        while not (frames or gone):
+            for fd, _ in self.poll.poll(
+                    1000 * watch.patience(time.monotonic())):
+                if fd == self.log.fileno():
+                    self.read_log(log)
+                elif fd == self.life:
+                    gone = True
+                else:
+                    piece = self.receive()
+                    frames += self.reader.receive(piece)
+                    gone = not piece
+            if not (frames or gone):
+                watch.check(time.monotonic())
+        self.read_log(log)      # all that was said before the answer
+        if not frames:
+            raise self.obituary()
+        if frames[-1].id != self.count or len(frames) > 1:
+            raise FaasError("crashed", "its worker answered call "
+                            f"{frames[-1].id} when asked call {self.count}")
+        return frames[0]
+
+    def receive(self):
+        try:
+            return self.channel.recv(1 << 18, socket.MSG_DONTWAIT)
+        except OSError:
+            return b""
+
+    def read_log(self, log):
+        open_still = pull(self.log, log, self.limits.output)
+        if self.log_open and not open_still:
+            self.poll.unregister(self.log)
+        self.log_open = open_still
+
+    def obituary(self):
+        """Say how the worker went; FaasError crashed in every case."""
+        exited = select.poll()
+        exited.register(self.life, select.POLLIN)
+        # The socket closes a moment before the process is gone, so wait.
+        if not exited.poll(200):
+            return FaasError("crashed", "its worker closed its channel "
+                             "before it answered")
+        return exit_error("its worker", self.end(), self.limits) or FaasError(
+            "crashed", "its worker exited with status 0 before it answered")
+
+    def end(self):
+        """End the process and all it started; give its wait status."""
+        if not self.alive:
+            return 0
+        self.alive = False
+        status = self.parent.end(self.pid)
+        self.channel.close()
+        self.log.close()
+        os.close(self.life)
+        return status
+
+    def healthy(self):
+        """Look, without waiting, whether an idle worker is still one."""
+        silent = not any(fd != self.log.fileno() for fd, _ in
+                         self.poll.poll(0))
+        most = self.limits.processes
+        return silent and len(family(self.pid, most)) <= most
+
+
+# 4.5 The pool ---------------------------------------------------------------
+#
+# How many workers? One is too few as soon as a function waits for something:
+# ten calls that each sleep a second would take ten seconds. One per call is
+# too many: sixty-four callers of a function that takes 0.1 ms are served by
+# one worker as fast as two processors can. What tells the two apart is not
+# the queue but whether it moves. So a pool grows when, for a few
+# milliseconds, no worker came back; and one at a time.
+#
+#       a caller comes:  an idle worker?         yes -> take the newest
+#                        none has come back
+#                        for PATIENCE seconds?   yes -> fork one more
+#                        else                           wait for one
+#
+# The newest idle worker is taken, not the oldest, so that those which are not
+# needed grow cold at the bottom of the stack, where reap() finds them.
+
+
+class Retired(Exception):
+    """This pool serves an old version; ask for the function again."""
+
+
+class Pool:
+    """The workers of one version of one function.
+
+    `birth(deadline)` makes a Worker; `least` of them are made by fill(), and
+    never more than `most` exist.
+
+    >>> nursery = Nursery()
+    >>> soon = Deadline(time.monotonic() + 9)
+    >>> birth = lambda when: Worker(nursery, Program(tongue="echo"), when)
+    >>> pool = Pool(birth, least=1, most=16)
+    >>> worker, start = pool.lease(soon); start
+    'cold'
+    >>> pool.give_back(worker)
+    >>> pool.lease(soon)[1]
+    'warm'
+    >>> nursery.close()
+    """
+
+    PATIENCE = 0.005    # s; about twice what a fork takes, so that waiting
+                        # is never longer than the cure
+
+    def __init__(self, birth, least, most):
+        self.birth, self.least, self.most = birth, least, most
+        self.idle, self.size, self.closed = [], 0, False
+        self.last_return, self.growing = 0.0, False
+        self.turn = threading.Condition()
+
+    def fill(self, deadline):
+        """Make the pool's least number of workers ready.
+
+        Errors: FaasError, where the function cannot be loaded; then the
+        pool is empty again.
+        """
+        try:
+            while self.size < self.least:
+                self.size += 1
+                self.idle.append(self.birth(deadline))
+        except FaasError:
+            self.retire()
+            raise
+
+    def lease(self, deadline):
+        """Take a worker, and say whether it was 'cold' or 'warm'.
+
+        Errors: FaasError timeout; Retired; FaasError where a birth fails.
+        """
+        since = time.monotonic()
+        with self.turn:
+            while not self.idle:
+                now = time.monotonic()
+                if self.closed:
+                    raise Retired
+                if now >= deadline.at:
+                    raise FaasError("timeout", "no worker came free within "
+                                    + deadline.why)
+                if self.may_grow(since, now):
+                    break
+                self.turn.wait(self.PATIENCE)
+            else:
+                return self.idle.pop(), "warm"
+            self.size, self.growing = self.size + 1, True
+        return self.grow(deadline), "cold"
+
+    def may_grow(self, since, now):
+        """Tell whether a caller that waits since `since` may fork."""
+        if self.size == 0:
+            return True
+        stuck = now - max(since, self.last_return) >= self.PATIENCE
+        # A queue that moves, but slowly, deserves help too: hence the tenfold.
+        patient = now - since >= 10 * self.PATIENCE
+        return (stuck or patient) and self.size < self.most and (
+            not self.growing)
+
+    def grow(self, deadline):
+        worker = None
+        try:
+            worker = self.birth(deadline)
+            return worker
+        finally:
+            with self.turn:
+                self.size -= worker is None
+                self.growing = False
+                self.turn.notify()
+
+    def give_back(self, worker):
+        """Return a worker, alive or not."""
+        worker.idle_since = time.monotonic()
+        with self.turn:
+            self.last_return = worker.idle_since
+            kept = worker.alive and not self.closed
+            if kept:
+                self.idle.append(worker)
+            else:
+                self.size -= 1
+            self.turn.notify()
+        if not kept:
+            worker.end()
+
+    def reap(self, now, patience):
+        """End workers idle for `patience` s, and those no longer healthy."""
+        with self.turn:
+            cold = [worker for worker in self.idle
+                    if now - worker.idle_since > patience
+                    or not worker.healthy()]
+            for worker in cold:
+                self.idle.remove(worker)
+            self.size -= len(cold)
+        for worker in cold:
+            worker.end()
+
+    def retire(self):
+        """Take no more calls; end who is idle now, and the busy on return."""
+        with self.turn:
+            self.closed, idle, self.idle = True, self.idle, []
+            self.size -= len(idle)
+            self.turn.notify_all()
+        for worker in idle:
+            worker.end()
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> nursery = Nursery()
+#   >>> later = Deadline(time.monotonic() + 60)
+#   >>> worker = Worker(nursery, Program(tongue="echo"), later)
+#   >>> import timeit
+#   >>> timeit.timeit(lambda: worker.ask({}, b"hi", later), number=1000) < 5
+#   True
+#   >>> nursery.close(), worker.ask({}, b"hi", later).error is None
+#   (None, False)
+#
+# Roads not taken ------------------------------------------------------------
+#   multiprocessing's forkserver: it is a nursery, but it imports the caller's
+#     main module, pickles what it is sent, and knows no limits.
+#   HTTP between platform and worker, as tinyFaaS does: every language speaks
+#     it, and each call then pays for two parsers (0.3 ms here).
+#   Threads or subinterpreters instead of processes: no way to end one.
+#   Growing by the length of the queue: see 4.5; a fast function under load
+#     would get sixteen workers, and be slower for it.
+#
+# Real world -----------------------------------------------------------------
+#   Android starts every app by forking a process named zygote, for the same
+#   milliseconds. Lambda's warm sandboxes, its INIT phase and its frozen
+#   snapshots (SnapStart) are the three lines of this chapter's table, with
+#   virtual machines. OpenFaaS calls the process that stays a "watchdog".
+
+# ============================================================================
+# Chapter 5. Tongues: what does a function look like?
+# ============================================================================
+#
+# Everybody who builds a platform decides anew what a function is: a program
+# that reads its input, a Python function with two arguments, a folder with a
+# certain file in it. None of these is the right one, so the platform speaks
+# several. What a tongue is comes down to three questions, and the table below
+# answers them for each:
+#
+#       how is it recognised?    by a file of a certain name, the marker
+#       how does it run?         a process per call, or in a worker
+#       what goes in and out?    standard input and output, or arguments
+#
+# Three of the nine tongues stand here. The others need Node, Go, Lua or a
+# server of their own, and will be rows of the same table.
+#
+# Promised: nothing.
+
+
+class Tongue(typing.NamedTuple):
+    """One contract between the platform and a function's author."""
+    marker: str             # the file that a bundle must hold
+    runs: str               # 'process': one per call; or 'worker'
+    goes_in: str
+    comes_out: str
+    taken_from: str
+
+
+TONGUES = {
+    "script": Tongue("", "process", "body on stdin, the rest in variables",
+                     "stdout", "PiFaaS"),
+    "binary": Tongue("fn.sh", "process", "body on stdin, the rest in "
+                     "variables", "stdout", "tinyFaaS"),
+    "python3": Tongue("fn.py", "worker", "fn(input, headers), or fn(input)",
+                      "the value it returns", "tinyFaaS"),
+}
+
+
+def choose_tongue(wanted, paths):
+    """Give the tongue of a bundle, from what was asked and what it holds.
+
+    >>> choose_tongue("", ["fn.py", "requirements.txt"])
+    'python3'
+    >>> choose_tongue("python3", ["main.py"])
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: a python3 function needs a file fn.py at its top
+
+    Errors: FaasError bad_input.
+    """
+    bundled = {name: tongue for name, tongue in TONGUES.items()
+               if tongue.marker}
+    if wanted and wanted not in bundled:
+        raise FaasError("bad_input", f"{wanted[:40]!r} is no tongue of this "
+                        f"platform: use one of {', '.join(bundled)}")
+    for name, tongue in bundled.items():
+        if wanted in ("", name) and tongue.marker in paths:
+            return name
+    if wanted:
+        raise FaasError("bad_input", f"a {wanted} function needs a file "
+                        f"{bundled[wanted].marker} at its top")
+    markers = " or ".join(tongue.marker for tongue in bundled.values())
+    raise FaasError("bad_input", f"there is no {markers} at its top, so it "
+                    "is no function of any tongue")
+
+
+# 5.1 Script and binary: the contract of 1971 --------------------------------
+#
+# A program reads standard input and writes standard output. What does not
+# fit into the body travels in environment variables, under the names that CGI
+# gave them (RFC 3875, section 4.1). One header is left out: a client that
+# sends `Proxy: evil` would set HTTP_PROXY, which many programs obey; in 2016
+# that was a hole in half of the web, called httpoxy.
+#
+# The environment is made from nothing, and the PATH begins where the
+# platform's own Python lives, so that `#!/usr/bin/env python3` finds it.
+
+SEARCH_PATH = os.pathsep.join([os.path.dirname(sys.executable),
+                               "/usr/local/bin", "/usr/bin", "/bin"])
+
+
+def clean_environment(fn):
+    """Give the variables that every process of a function sees.
+
+    >>> sorted(clean_environment(Function("f", "binary", "/tmp")))[:2]
+    ['FAAS_FUNCTION', 'FAAS_VERSION']
+    """
+    home = fn.folder if os.path.isdir(fn.folder) else "/tmp"
+    return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": home,
+            "FAAS_FUNCTION": fn.name, "FAAS_VERSION": str(fn.version),
+            **fn.env}
+
+
+def cgi_variables(call, ident):
+    """Spell a Call in CGI's variables.
+
+    >>> call = Call("f", b"hi", {"Lab": "a", "Proxy": "evil"}, query="x=1")
+    >>> cgi = cgi_variables(call, "id-1")
+    >>> cgi["HTTP_LAB"], cgi["QUERY_STRING"], "HTTP_PROXY" in cgi
+    ('a', 'x=1', False)
+
+    Source: RFC 3875, sections 4.1 and 9.2.
+    """
+    variables = {"REQUEST_METHOD": call.method, "PATH_INFO": call.path,
+                 "QUERY_STRING": call.query, "SCRIPT_NAME": "/" + call.fn,
+                 "CONTENT_LENGTH": str(len(call.body)),
+                 "CONTENT_TYPE": call.headers.get("Content-Type", ""),
+                 "GATEWAY_INTERFACE": "CGI/1.1",
+                 "FAAS_EXECUTION": ident, "FAAS_TRIGGER": call.trigger}
+    for name, value in call.headers.items():
+        if name != "Proxy":
+            variables["HTTP_" + name.upper().replace("-", "_")] = value
+    return variables
+
+
+def program_of(fn, call=None, ident=""):
+    """Make the Program of one call, or of a worker if there is no call.
+
+    >>> fn = Function("shout", "script", "/srv/functions/shout")
+    >>> program = program_of(fn, Call("shout"))
+    >>> program.argv, program.cwd
+    (('/srv/functions/shout',), '/srv')
+    """
+    env = clean_environment(fn)
+    if TONGUES[fn.tongue].runs == "worker":
+        return Program((), fn.folder, env, fn.limits, fn.tongue)
+    env.update(cgi_variables(call, ident))
+    if fn.tongue == "script":
+        # Run in place, where PiFaaS ran it: beside functions/, not in it.
+        above = os.path.dirname(os.path.dirname(fn.folder))
+        return Program((fn.folder,), above, env, fn.limits)
+    return Program((os.path.join(fn.folder, "fn.sh"),), fn.folder, env,
+                   fn.limits)
+
+
+# 5.2 python3: a function that stays -----------------------------------------
+#
+#       def fn(input, headers):            # or def fn(input)
+#           return f"hello {input}"
+#
+# `input` is a str, or None where the body is empty. Bytes that are no UTF-8
+# become lone surrogates (PEP 383) and turn back into the same bytes when they
+# are returned, so that an echo is an echo for every body.
+#
+#       returned                    answered
+#       None                        an empty body
+#       str                         text/plain; charset=utf-8
+#       bytes                       application/octet-stream
+#       what json.dumps takes       application/json
+#       anything else               a failure that names its type
+#
+# tinyFaaS answers an exception with status 200 and its text. Here it is a
+# failure on every door; the text is its last line, and the log has the
+# traceback, in which the function's own lines are marked:
+#
+#       Traceback (most recent call last):
+#     > File "fn.py", line 2, in fn
+#     >   return json.loads(input)["colour"]
+#       ...
+#       KeyError: 'colour'
+
+
+def take_python3(body):
+    """Turn a body into the input of a python3 function.
+
+    >>> take_python3(b""), take_python3(b"hi"), take_python3(b"\\xff")
+    (None, 'hi', '\\udcff')
+    """
+    return body.decode("utf-8", "surrogateescape") if body else None
+
+
+def give_python3(value):
+    """Turn what a python3 function returned into (headers, body).
+
+    >>> give_python3({"a": 1})
+    ({'Content-Type': 'application/json'}, b'{"a": 1}')
+    >>> give_python3("\\udcff")[1]
+    b'\\xff'
+
+    Errors: FaasError crashed, for a value that has no bytes.
+    """
+    if value is None:
+        return {}, b""
+    if isinstance(value, str):
+        return ({"Content-Type": "text/plain; charset=utf-8"},
+                value.encode("utf-8", "surrogateescape"))
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"Content-Type": "application/octet-stream"}, bytes(value)
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise FaasError("crashed", f"fn returned a {type(value).__name__} "
+                        "that cannot be sent: return a str, bytes, or what "
+                        f"json.dumps takes ({error})") from None
+    return {"Content-Type": "application/json"}, text.encode()
+
+
+def mark_traceback(lines, folder):
+    """Mark the function's own lines in a formatted traceback.
+
+    `lines` are those of traceback.format_exception: one item may hold
+    several. Our own frames, which the author cannot change, are left out.
+
+    >>> lines = ['  File "/s/fn.py", line 2, in fn\\n    1 / 0\\n',
+    ...          'ZeroDivisionError: division by zero\\n']
+    >>> print(mark_traceback(lines, "/s"), end="")
+    > File "fn.py", line 2, in fn
+    >   1 / 0
+    ZeroDivisionError: division by zero
+    """
+    marked = []
+    for item in lines:
+        if item.startswith(f'  File "{os.path.abspath(__file__)}"'):
+            continue
+        if item.startswith(f'  File "{folder}/'):
+            item = item.replace(f'"{folder}/', '"', 1)
+            item = "".join("> " + line[2:] for line in
+                           item.splitlines(keepends=True))
+        marked.append(item)
+    return "".join(marked)
+
+
+# SHELL. The rest of this section runs inside the worker.
+
+
+def load_python3(program):
+    """Import fn.py and make a handler (meta, body) -> (meta, body) of it.
+
+    Errors: FaasError bad_input where there is no fn to call; otherwise
+    whatever the import raises.
+    """
+    import importlib
+    import traceback
+    folder = os.getcwd()
+    sys.path[:0] = [folder, os.path.join(folder, PACKAGES)]
+
+    def told(task, *arguments):
+        try:
+            return task(*arguments)
+        except Exception as error:
+            lines = traceback.format_exception(error)
+            sys.stderr.write(mark_traceback(lines, folder))
+            raise
+
+    module = told(importlib.import_module, "fn")
+    fn = getattr(module, "fn", None)
+    arguments = count_arguments(fn)
+
+    def handler(meta, body):
+        given = take_python3(body), meta["headers"]
+        headers, out = give_python3(told(fn, *given[:arguments]))
+        return {"headers": headers}, out
+    return handler
+
+
+def count_arguments(fn):
+    """Tell whether fn takes (input, headers), 2, or (input), 1.
+
+    >>> count_arguments(lambda input: input)
+    1
+    """
+    import inspect
+    if not callable(fn):
+        raise FaasError("bad_input", "fn.py defines no function called fn")
+    try:
+        signature = inspect.signature(fn)
+    except ValueError:          # a builtin that hides its signature
+        return 1
+    for count in 2, 1:
+        try:
+            signature.bind(*[None] * count)
+            return count
+        except TypeError:
+            pass
+    raise FaasError("bad_input", "fn takes neither (input, headers) nor "
+                    "(input)")
+
+
+LOADERS["python3"] = load_python3
+
+# 5.3 SHELL: dependencies ----------------------------------------------------
+#
+# A requirements.txt is installed once, at deploy time, into the version's own
+# folder: two functions may need two versions of the same package, and a
+# rollback brings back the packages too. pip is a program like any other, so
+# chapter 3 runs it, with its bounds.
+
+PACKAGES = "site-packages"
+
+PIP_TIMEOUT = 300.0             # s; numpy from source on a Pi takes longer,
+                                # and is better taken from piwheels
+
+# What pip needs to know about the machine, and a function does not.
+PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE",
+                 "PIP_TRUSTED_HOST", "PIP_CERT", "SSL_CERT_FILE",
+                 "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
+                 "HTTPS_PROXY", "NO_PROXY")
+
+
+def install_requirements(parent, folder):
+    """Install a version's requirements.txt, if there is something in it.
+
+    Errors: FaasError bad_input with pip's last lines.
+    """
+    path = os.path.join(folder, "requirements.txt")
+    if not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        if not re.search(rb"^\s*[^\s#]", file.read(), re.MULTILINE):
+            return
+    env = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": folder,
+           **{name: os.environ[name] for name in PIP_VARIABLES
+              if name in os.environ}}
+    argv = (sys.executable, "-m", "pip", "install", "--no-input",
+            "--disable-pip-version-check", "--no-cache-dir",
+            "--target", PACKAGES, "-r", "requirements.txt")
+    deadline = Deadline(time.monotonic() + PIP_TIMEOUT,
+                        f"the {PIP_TIMEOUT:.0f} s that pip may take")
+    run = run_program(parent, Program(argv, folder, env), b"", deadline)
+    if run.error:
+        said = (run.out + run.log).decode("utf-8", "replace")
+        if "No module named pip" in said:
+            said = "pip is not installed here: apt install python3-pip"
+        tail = "\n".join(said.splitlines()[-8:])
+        raise FaasError("bad_input", "requirements.txt could not be "
+                        "installed:\n" + tail)
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> import tempfile
+#   >>> folder = tempfile.mkdtemp()
+#   >>> with open(folder + "/fn.py", "w") as file:
+#   ...     _ = file.write("def fn(input): return input[::-1]")
+#   >>> nursery, soon = Nursery(), Deadline(time.monotonic() + 9)
+#   >>> fn = Function("mirror", "python3", folder)
+#   >>> worker = Worker(nursery, program_of(fn), soon)
+#   >>> worker.ask({"headers": {}}, b"live", soon).out
+#   b'evil'
+#   >>> nursery.close()
+#
+# Roads not taken ------------------------------------------------------------
+#   A decorator or a base class for functions: then every function imports the
+#     platform, and cannot be tested, or moved, without it.
+#   Streaming bodies: a function that reads as it goes is a server; that is a
+#     tongue of its own, and comes with the others.
+#   Guessing bytes or str from the Content-Type: a type that depends on what a
+#     client claims is a bug waiting for that client.
+#
+# Real world -----------------------------------------------------------------
+#   Lambda's contract is handler(event, context); Google's Functions Framework
+#   hands over a Flask request, OpenFaaS a template of your choice, and WASI
+#   returns to section 5.1: standard input, standard output, variables.
+
+# ============================================================================
+# Chapter 6. The shelf: how to replace a running function?
+# ============================================================================
+#
+# Fault 9 of the toy: copy a new file over one that is being run, and some
+# caller gets half of each. Editors, scp and unzip all write in place. The cure
+# is a rule with two halves:
+#
+#       what was published never changes;     a new text is a new folder
+#       what changes is one pointer,          and it changes in one instant
+#
+#       data/shelf/shout/9f86d0.../fn.py      version 1
+#       data/shelf/shout/60303a.../fn.py      version 2   <- active
+#
+# The folder's name is the digest of what lies in it, so the same bytes are
+# never stored twice, and a rollback is the pointer moved back. The pointer is
+# a row in SQLite: a commit either happened or did not, also after a power
+# cut, and that is all the magic there is (promise S11):
+#
+#       unpack into .new-x    write all, fsync
+#       rename to DIGEST      a crash until here leaves rubbish, no version
+#       start its workers     a text that does not load stops here
+#       commit the row        the instant
+#       switch the pool       calls in flight end on the old workers
+#
+# Promised: nothing.
+
+import hashlib
+import io
+import sqlite3
+import stat
+
+# 6.1 Bundles ----------------------------------------------------------------
+#
+# A bundle comes from a stranger too. Every way in which an archive has hurt
+# somebody before (promise S4):
+#
+#       ../../.ssh/authorized_keys       leaves the folder ("zip slip", 2018)
+#       /etc/cron.d/x                    does not even try to stay
+#       a link to /etc, then link/x      leaves it in two steps
+#       a device or a pipe               hangs whoever reads it
+#       42.zip                           42 kB that unpack to 4.5 PB
+#       the same name twice              which one did the scanner look at?
+#
+# So an archive is never unpacked onto the disk. It is read into a dict of
+# path and Item, under bounds, and only a dict that is clean is written. A
+# link that stays inside becomes a copy: what is published must not change
+# behind its digest.
+
+MAX_ENTRIES = 10_000            # npm trees reach some thousands
+MAX_UNPACKED = 64 << 20         # bytes; a Pi Zero has 512 MB of memory
+MAX_RATIO = 200                 # text reaches 20; a bomb 1000, deflate's end
+SMALL = 1 << 20                 # bytes below which the ratio is of no harm
+
+
+class Item(typing.NamedTuple):
+    """One file of a bundle."""
+    data: bytes
+    executable: bool = False
+
+
+class Bounds:
+    """Counts what a bundle unpacks to, and refuses what is too much.
+
+    >>> bounds = Bounds(packed=100)
+    >>> bounds.add(5_000_000)
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: the bundle unpacks to more than 200 times its size, as \
+only a bomb does
+    """
+
+    def __init__(self, packed):
+        self.most = min(MAX_UNPACKED, max(SMALL, packed * MAX_RATIO))
+        self.entries = self.total = 0
+
+    def add(self, size):
+        self.entries, self.total = self.entries + 1, self.total + size
+        if self.entries > MAX_ENTRIES:
+            raise FaasError("too_large", "the bundle has more than "
+                            f"{MAX_ENTRIES} entries")
+        if self.total <= self.most:
+            return
+        if self.most == MAX_UNPACKED:
+            raise FaasError("too_large", "the bundle unpacks to more than "
+                            f"{MAX_UNPACKED} bytes")
+        raise FaasError("too_large", "the bundle unpacks to more than "
+                        f"{MAX_RATIO} times its size, as only a bomb does")
+
+
+def clean_path(path):
+    """Give the path of an entry in its one spelling, relative and plain.
+
+    >>> clean_path("./lib//fn.py")
+    'lib/fn.py'
+    >>> clean_path("lib/../../fn.py")
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: the bundle has an entry that leaves its folder: \
+'lib/../../fn.py'
+    """
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts:
+        raise FaasError("bad_input", "the bundle has an entry that leaves "
+                        f"its folder: {path[:100]!r}")
+    if any(len(os.fsencode(part)) > 255 for part in parts) or (
+            not path.isprintable()):
+        raise FaasError("bad_input", "the bundle has an entry whose name no "
+                        f"disk should hold: {path[:100]!r}")
+    return "/".join(parts)
+
+
+def read_bundle(data):
+    """Turn a zip, a tar or a tar.gz into a dict of path and Item.
+
+    >>> sorted(read_bundle(pack_tar({"fn.sh": Item(b"date", True)})).items())
+    [('fn.sh', Item(data=b'date', executable=True))]
+
+    Errors: FaasError bad_input or too_large; nothing is left anywhere.
+    """
+    import tarfile
+    import zipfile
+    import zlib
+    files, links, bounds = {}, {}, Bounds(len(data))
+    try:
+        if data.startswith(b"PK"):
+            entries = zip_entries(data, bounds)
+        else:
+            entries = tar_entries(gunzip(data), bounds)
+        for path, item in entries:
+            path = clean_path(path)
+            if path in files or path in links:
+                raise FaasError("bad_input", "the bundle has two entries "
+                                f"called {path!r}")
+            (files if isinstance(item, Item) else links)[path] = item
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError,
+            NotImplementedError, RuntimeError, ValueError, OverflowError,
+            struct.error) as error:
+        raise FaasError("bad_input", "the bundle is no zip, tar or tar.gz "
+                        f"that can be read: {error}") from None
+    follow_links(files, links, bounds)
+    check_tree(files)
+    return files
+
+
+def not_a_file(path):
+    return FaasError("bad_input", "the bundle has a device or a pipe: "
+                     f"{path[:100]!r}")
+
+
+def zip_entries(data, bounds):
+    """Yield (path, Item or link target) for each file of a zip."""
+    import zipfile
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for info in archive.infolist():
+            bounds.add(info.file_size)
+            mode = info.external_attr >> 16
+            if info.is_dir():
+                clean_path(info.filename)
+                continue
+            if info.flag_bits & 1 or info.compress_type not in (0, 8):
+                raise FaasError("bad_input", "the bundle is encrypted, or "
+                                "packed otherwise than by deflate")
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFLNK):
+                raise not_a_file(info.filename)
+            # A header may lie about the size, so no more is asked for.
+            with archive.open(info) as file:
+                content = file.read(info.file_size + 1)
+            if len(content) > info.file_size:
+                raise FaasError("bad_input", "the bundle lies about the size "
+                                f"of {info.filename[:100]!r}")
+            if stat.S_ISLNK(mode):
+                yield info.filename, content.decode("utf-8", "replace")
+            else:
+                yield info.filename, Item(content, bool(mode & 0o111))
+
+
+def gunzip(data):
+    """Unpack gzip, if it is gzip, no further than MAX_UNPACKED."""
+    import zlib
+    if data[:2] != b"\x1f\x8b":
+        return data
+    # An entry costs up to 1 kB of header and padding besides its bytes.
+    most = MAX_UNPACKED + 1024 * MAX_ENTRIES
+    unpacked = zlib.decompressobj(31).decompress(data, most)
+    if len(unpacked) == most:
+        raise FaasError("too_large", "the bundle's gzip stream unpacks to "
+                        f"more than {MAX_UNPACKED} bytes")
+    return unpacked
+
+
+def tar_entries(data, bounds):
+    """Yield (path, Item or link target) for each file of a tar."""
+    import tarfile
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        for info in archive:
+            bounds.add(info.size if info.isreg() else 0)
+            if info.isdir():
+                clean_path(info.name)
+            elif info.issym():
+                yield info.name, info.linkname
+            elif info.islnk():      # relative to the top, not to the link
+                depth = clean_path(info.name).count("/")
+                yield info.name, "../" * depth + info.linkname
+            elif info.isreg():
+                content = archive.extractfile(info).read()
+                if len(content) < info.size:
+                    raise FaasError("bad_input", "the bundle ends in the "
+                                    f"middle of {info.name[:100]!r}")
+                yield info.name, Item(content, bool(info.mode & 0o111))
+            else:
+                raise not_a_file(info.name)
+
+
+def follow(path, files, links, hops=0):
+    """Find the Item that a path of a bundle leads to, over its links."""
+    if path in files:
+        return files[path]
+    if path not in links or hops == 8:
+        raise FaasError("bad_input", "the bundle has a link to what is no "
+                        f"file in it: {path!r}")
+    where = os.path.normpath(os.path.join(os.path.dirname(path), links[path]))
+    if where.startswith(("/", "../")):
+        raise FaasError("bad_input", "the bundle has a link that leaves its "
+                        f"folder: {path!r} -> {links[path][:100]!r}")
+    return follow(where, files, links, hops + 1)
+
+
+def follow_links(files, links, bounds):
+    """Replace each link by a copy of the file it leads to."""
+    copies = {path: follow(path, files, links) for path in links}
+    for item in copies.values():
+        bounds.add(len(item.data))
+    files.update(copies)
+
+
+def check_tree(files):
+    """Refuse a dict of files that no folder could hold.
+
+    >>> check_tree({"a": Item(b""), "a/b": Item(b"")})
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: the bundle has both a file and a folder called 'a'
+    """
+    if "" in files:
+        raise FaasError("bad_input", "the bundle has a file without a name")
+    for path in files:
+        while path := os.path.dirname(path):
+            if path in files:
+                raise FaasError("bad_input", "the bundle has both a file "
+                                f"and a folder called {path!r}")
+
+
+def pack_tar(files):
+    """Turn a dict of path and Item into a tar; read_bundle's opposite."""
+    import tarfile
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path, item in sorted(files.items()):
+            info = tarfile.TarInfo(path)
+            info.size = len(item.data)
+            info.mode = 0o755 if item.executable else 0o644
+            archive.addfile(info, io.BytesIO(item.data))
+    return buffer.getvalue()
+
+
+# A folder on our own disk is a bundle too, with the same bounds. What a tool
+# leaves behind is not part of a function.
+
+SKIPPED = frozenset(["__pycache__", "node_modules", "venv"])
+
+
+def folder_paths(folder):
+    """Yield the path of each file below `folder`, relative, sorted."""
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in SKIPPED
+                            and not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield os.path.relpath(os.path.join(where, name), folder)
+
+
+def read_folder(folder):
+    """Read a folder into a dict of path and Item.
+
+    Errors: FaasError bad_input, too_large or not_found.
+    """
+    files, bounds = {}, Bounds(MAX_UNPACKED)
+    top = os.path.realpath(folder)
+    try:
+        for path in folder_paths(folder):
+            full = os.path.realpath(os.path.join(folder, path))
+            if not full.startswith(top + os.sep):
+                raise FaasError("bad_input", "the folder has a link that "
+                                f"leaves it: {path!r}")
+            info = os.stat(full)
+            if not stat.S_ISREG(info.st_mode):
+                raise not_a_file(path)
+            bounds.add(info.st_size)
+            with open(full, "rb") as file:
+                files[clean_path(path)] = Item(file.read(),
+                                               bool(info.st_mode & 0o111))
+    except OSError as error:
+        raise FaasError("not_found", "the folder cannot be read: "
+                        f"{error.strerror}") from None
+    return files
+
+
+def fingerprint(folder):
+    """Tell cheaply whether a folder may have changed: compare two of these."""
+    marks = []
+    for path in folder_paths(folder):
+        try:
+            info = os.stat(os.path.join(folder, path))
+        except OSError:
+            continue            # It vanished while we looked.
+        marks.append((path, info.st_mtime_ns, info.st_size, info.st_mode))
+    return tuple(marks)
+
+
+def digest_of(tongue, files):
+    """Give the SHA-256 of a bundle's meaning: tongue, names, bits, contents.
+
+    A size stands before each content, so that no two bundles feed the hash
+    the same bytes. When a file was touched does not matter.
+
+    >>> one, two = {"a": Item(b"bc")}, {"ab": Item(b"c")}
+    >>> digest_of("binary", one) == digest_of("binary", two)
+    False
+    """
+    sha = hashlib.sha256(tongue.encode())
+    for path, item in sorted(files.items()):
+        sha.update(f"\0{path}\0{item.executable:d}{len(item.data)}\0"
+                   .encode("utf-8", "surrogateescape"))
+        sha.update(item.data)
+    return sha.hexdigest()
+
+
+# 6.2 SHELL: the database ----------------------------------------------------
+#
+# SQLite in WAL mode: readers never wait for the writer, and a commit is one
+# append to a log. `synchronous=FULL` makes a commit wait until the disk has
+# it. That costs milliseconds, so only what was promised pays for it; chapter
+# 7 opens the same file with less patience.
+
+SHELF_TABLES = """
+CREATE TABLE IF NOT EXISTS functions (
+    name TEXT PRIMARY KEY,
+    active INTEGER NOT NULL,        -- the number of a version: the pointer
+    threads INTEGER NOT NULL,
+    env TEXT NOT NULL,              -- JSON
+    timeout REAL NOT NULL,
+    source TEXT NOT NULL,           -- 'upload' or 'folder'
+    seen TEXT NOT NULL,             -- the last digest taken from its folder
+    note TEXT NOT NULL,
+    created REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS versions (
+    function TEXT NOT NULL REFERENCES functions ON DELETE CASCADE,
+    number INTEGER NOT NULL,
+    tongue TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (function, number), UNIQUE (function, digest));
+"""
+
+
+def open_database(path, tables="", synchronous="FULL"):
+    """Open the platform's database; any thread may use the connection."""
+    database = sqlite3.connect(path, timeout=10, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute(f"PRAGMA synchronous={synchronous}")
+    database.execute("PRAGMA foreign_keys=ON")
+    database.execute("PRAGMA cache_size=-512")      # kB; the default is 2 MB
+    database.executescript(tables)
+    return database
+
+
+# 6.3 SHELL: the shelf -------------------------------------------------------
+
+
+def write_files(folder, files):
+    """Write a dict of files to a new folder, and see it to the disk."""
+    os.makedirs(folder)
+    folders = {folder}
+    for path, item in files.items():
+        full = os.path.join(folder, path)
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        folders.add(os.path.dirname(full))
+        with open(full, "wb") as file:
+            file.write(item.data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(full, 0o755 if item.executable else 0o644)
+    for one in folders:
+        sync_folder(one)
+
+
+def sync_folder(folder):
+    """See a folder's list of names to the disk (fsync(2), NOTES)."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    os.fsync(fd)
+    os.close(fd)
+
+
+class Version(typing.NamedTuple):
+    """One deploy that is kept."""
+    number: int
+    tongue: str
+    digest: str
+    created: float          # s since 1970
+    active: bool
+
+
+class Shelf:
+    """The versions of all functions: folders, and the row that points.
+
+    >>> import tempfile
+    >>> data = tempfile.TemporaryDirectory()
+    >>> shelf = Shelf(data.name)
+    >>> def put(text):
+    ...     files = {"fn.sh": Item(text)}
+    ...     digest, folder = shelf.place("f", "binary", files)
+    ...     fn = Function("f", "binary", folder, digest=digest)
+    ...     return shelf.publish(fn, now=0.0).version
+    >>> put(b"one"), put(b"two"), put(b"two"), put(b"one")
+    (1, 2, 2, 1)
+    >>> [v.number for v in shelf.versions("f") if v.active]
+    [1]
+    >>> shelf.close(); data.cleanup()
+    """
+
+    def __init__(self, data):
+        self.folder, self.turn = os.path.join(data, "shelf"), threading.RLock()
+        os.makedirs(self.folder, exist_ok=True)
+        self.database = open_database(os.path.join(data, "faas.db"),
+                                      SHELF_TABLES)
+
+    def close(self):
+        self.database.close()
+
+    def place(self, name, tongue, files, prepare=lambda folder: None):
+        """Put a bundle's files in their final folder; (digest, folder).
+
+        `prepare` may add to the folder before it gets its name. Nothing
+        points to it yet. Errors: those of `prepare`; no trace is left.
+        """
+        import shutil
+        digest = digest_of(tongue, files)
+        folder = os.path.join(self.folder, name, digest)
+        if os.path.isdir(folder):
+            return digest, folder
+        fresh = os.path.join(self.folder, name, f".new-{os.urandom(6).hex()}")
+        try:
+            write_files(fresh, files)
+            prepare(fresh)
+            os.rename(fresh, folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        sync_folder(os.path.dirname(folder))
+        return digest, folder
+
+    def publish(self, fn, now):
+        """Make fn's digest the active version; give fn with its number.
+
+        A digest that is on the shelf already keeps its number.
+        """
+        with self.turn, self.database as db:
+            row = db.execute("SELECT number FROM versions WHERE function=? "
+                             "AND digest=?", (fn.name, fn.digest)).fetchone()
+            number = row[0] if row else 1 + db.execute(
+                "SELECT coalesce(max(number), 0) FROM versions "
+                "WHERE function=?", (fn.name,)).fetchone()[0]
+            seen = fn.digest if fn.source == "folder" else ""
+            db.execute(
+                "INSERT INTO functions VALUES (?,?,?,?,?,?,?,'',?) "
+                "ON CONFLICT (name) DO UPDATE SET active=excluded.active, "
+                "threads=excluded.threads, env=excluded.env, "
+                "timeout=excluded.timeout, source=excluded.source, "
+                "seen=excluded.seen, note=''",
+                (fn.name, number, fn.threads, json.dumps(fn.env),
+                 fn.limits.timeout, fn.source, seen, now))
+            db.execute("INSERT OR IGNORE INTO versions VALUES (?,?,?,?,?)",
+                       (fn.name, number, fn.tongue, fn.digest, now))
+        return fn._replace(version=number, note="")
+
+    def activate(self, name, number):
+        """Move the pointer to another version.
+
+        Errors: FaasError not_found.
+        """
+        with self.turn, self.database as db:
+            moved = db.execute(
+                "UPDATE functions SET active=?2 WHERE name=?1 AND EXISTS "
+                "(SELECT 1 FROM versions WHERE function=?1 AND number=?2)",
+                (name, number)).rowcount
+        if not moved:
+            raise FaasError("not_found", f"{name} has no version {number}")
+
+    def annotate(self, name, note, seen):
+        """Remember why the newest text of a folder is not what serves."""
+        with self.turn, self.database as db:
+            db.execute("UPDATE functions SET note=?, seen=? WHERE name=?",
+                       (note, seen, name))
+
+    def seen(self, name):
+        """Give the digest last taken from a function's folder, or ''."""
+        with self.turn:
+            row = self.database.execute(
+                "SELECT seen FROM functions WHERE name=?", (name,)).fetchone()
+        return row[0] if row else ""
+
+    def functions(self, name=None, number=None):
+        """List all Functions as they are to serve, or one, or one's version.
+
+        Errors: FaasError not_found, if one was asked for.
+        """
+        with self.turn:
+            rows = self.database.execute(
+                "SELECT name, tongue, digest, number, threads, env, timeout, "
+                "source, note FROM functions JOIN versions "
+                "ON function=name AND number=coalesce(?2, active) "
+                "WHERE ?1 IS NULL OR name=?1 ORDER BY name",
+                (name, number)).fetchall()
+        if name and not rows:
+            version = f" has no version {number}" if number else ""
+            raise FaasError("not_found", f"Function not found: {name}"
+                            + version)
+        return [self.function_of(*row) for row in rows]
+
+    def function_of(self, name, tongue, digest, number, threads, env, timeout,
+                    source, note):
+        folder = os.path.join(self.folder, name, digest)
+        return Function(name, tongue, folder, number, digest, threads,
+                        json.loads(env), Limits(timeout=timeout), source, note)
+
+    def versions(self, name):
+        """List the Versions of a function, the newest first."""
+        with self.turn:
+            rows = self.database.execute(
+                "SELECT number, tongue, digest, versions.created, "
+                "number=active FROM versions JOIN functions ON function=name "
+                "WHERE name=? ORDER BY number DESC", (name,)).fetchall()
+        return [Version(*row[:4], bool(row[4])) for row in rows]
+
+    def remove(self, name):
+        """Forget a function with all its versions; True if it was there."""
+        with self.turn, self.database as db:
+            gone = db.execute("DELETE FROM functions WHERE name=?",
+                              (name,)).rowcount
+        self.sweep(name)
+        return bool(gone)
+
+    def sweep(self, only=None):
+        """Delete each folder that no row knows: what a crash left behind."""
+        import shutil
+        for name in [only] if only else os.listdir(self.folder):
+            known = {version.digest for version in self.versions(name)}
+            folder = os.path.join(self.folder, name)
+            if not os.path.isdir(folder):
+                continue
+            for digest in set(os.listdir(folder)) - known:
+                shutil.rmtree(os.path.join(folder, digest),
+                              ignore_errors=True)
+            if not known:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> files = read_bundle(pack_tar({"fn.sh": Item(b"date", True)}))
+#   >>> digest_of("binary", files) == digest_of("binary", {
+#   ...     "fn.sh": Item(b"date", True)})
+#   True
+#   >>> bomb = {"zeros": Item(bytes(5_000_000))}
+#   >>> import gzip
+#   >>> try: read_bundle(gzip.compress(pack_tar(bomb)))
+#   ... except FaasError as error: print(str(error)[:48])
+#   the bundle unpacks to more than 200 times its si
+#
+# Roads not taken ------------------------------------------------------------
+#   A symbolic link `current` as the pointer: rename() switches it in one
+#     instant too, but the number, the date and the settings would need a
+#     second file, and two files are never switched together.
+#   tarfile's filter="data": a good filter, and not in every 3.11; and neither
+#     zip nor the bounds would be covered by it.
+#   Deleting old versions: rollback is worth more than the bytes. `faas
+#     delete` takes all of them.
+#
+# Real world -----------------------------------------------------------------
+#   Git, Nix and Docker's layers name things by what is in them. Lambda keeps
+#   numbered versions that never change, and moves aliases between them. A web
+#   host that unpacks over the running folder is still the commonest deploy.
+
+# ============================================================================
+# Chapter 7. Memory: what happened yesterday?
+# ============================================================================
+#
+# "It worked on Tuesday" can be answered only by a platform that kept notes on
+# Tuesday. Two kinds of notes, because there are two kinds of question:
+#
+#       an execution: one row       "how often, how long, how did it end?"
+#       the log: what it printed    "what did it say?"
+#
+# Both are written on every call, so the price decides the design. A commit
+# per call costs more than a warm call itself. So rows wait in a queue, and
+# one thread commits whatever has come together in some milliseconds: a crash
+# may lose that much of yesterday, and nothing that was promised.
+#
+#       commit per call           0.4 of the rate without any notes
+#       commit per 10 ms          0.9
+#
+# Promised: nothing.
+
+import datetime
+import queue
+
+# 7.1 Secrets ----------------------------------------------------------------
+#
+# Programs print their passwords, mostly in tracebacks and by accident; logs
+# are then read by people who were never given the password. So what looks
+# like a secret is replaced before it is stored (promise S9). "Looks like" is
+# a list of shapes, and it errs: a token without any of these shapes stays.
+#
+#       what                     shape
+#       a JSON Web Token         three base64 parts, the first begins eyJ
+#       a Bearer credential      the word, then the credential (RFC 6750)
+#       an AWS access key        AKIA and 16 capitals or digits
+#       a private key            between its BEGIN and END lines
+#       name and value           password=..., "api_key": "...", token: ...
+#       the function's own       values of its variables with such a name
+
+SECRET_NAME = r"(?:password|passwd|secret|token|api[_-]?key|credentials?)"
+
+SECRET = re.compile(rf"""
+    eyJ[\w-]{{5,}}\.[\w-]{{5,}}\.[\w-]*
+  | (?<=\bBearer\s)[\w.~+/=-]{{8,}}
+  | \bAKIA[0-9A-Z]{{16}}\b
+  | (?<=PRIVATE\ KEY-----)[^-]+(?=-----END)
+  | (?i:(?P<name>{SECRET_NAME}["']?\s{{0,3}}[:=]\s{{0,3}}["']?))
+    (?!\[REDACTED\])[^\s"',;&]{{4,}}
+    """, re.VERBOSE)
+
+
+def mask(text, env={}):
+    """Replace what looks like a secret by [REDACTED].
+
+    >>> mask('login with {"password": "hunter2!"} failed')
+    'login with {"password": "[REDACTED]"} failed'
+    >>> mask("got 4711-4712", {"API_KEY": "4711-4712", "COLOUR": "got"})
+    'got [REDACTED]'
+    """
+    for name, value in env.items():
+        if len(value) >= 4 and re.search(SECRET_NAME + "|key", name, re.I):
+            text = text.replace(value, "[REDACTED]")
+    return SECRET.sub(lambda m: (m["name"] or "") + "[REDACTED]", text)
+
+
+# 7.2 SHELL: log files -------------------------------------------------------
+#
+# One file per function, in PiFaaS's format, so that `tail -f`, grep and an
+# editor are all the tools one needs:
+#
+#       <empty line>
+#       --- Run at 2026-11-20T08:50:39.973999 ---
+#       what it printed
+#
+# A run is appended in one write when it ends, so two runs at the same time
+# never mix their lines. A file that has grown too large moves aside.
+
+
+def log_entry(started, text):
+    """Format one run; `started` is in seconds since 1970.
+
+    >>> log_entry(0.5, "hi").splitlines()[1][:12], log_entry(0, "hi")[-3:]
+    ('--- Run at 1', 'hi\\n')
+    """
+    when = datetime.datetime.fromtimestamp(started)
+    return (f"\n--- Run at {when.isoformat(timespec='microseconds')} ---\n"
+            + text.rstrip("\n") + "\n")
+
+
+class LogBook:
+    """The log files of all functions.
+
+    >>> import tempfile
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> book = LogBook(folder.name, most=100, keep=1)
+    >>> for text in "one", "two", "three", "four":
+    ...     book.append("f", 0.0, text)
+    >>> book.read("f").count(b"--- Run at")
+    4
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, folder, most=1 << 20, keep=2):
+        self.folder, self.most, self.keep = folder, most, keep
+        self.turn = threading.Lock()
+        os.makedirs(folder, exist_ok=True)
+
+    def path(self, name, age=0):
+        return os.path.join(self.folder, check_name(name) + ".log"
+                            + (f".{age}" if age else ""))
+
+    def append(self, name, started, text):
+        entry = log_entry(started, text).encode("utf-8", "replace")
+        with self.turn:
+            path = self.path(name)
+            if os.path.exists(path) and os.path.getsize(path) > self.most:
+                self.rotate(name)
+            with open(path, "ab", buffering=0) as file:
+                file.write(entry)
+
+    def rotate(self, name):
+        for age in range(self.keep, 0, -1):
+            younger = self.path(name, age - 1)
+            if os.path.exists(younger):
+                os.replace(younger, self.path(name, age))
+
+    def read(self, name):
+        """Give all that is kept of a function's log, the oldest first.
+
+        Errors: FaasError not_found.
+        """
+        with self.turn:
+            found = []
+            for age in range(self.keep, -1, -1):
+                if os.path.exists(self.path(name, age)):
+                    with open(self.path(name, age), "rb") as file:
+                        found.append(file.read())
+        if not found:
+            raise FaasError("not_found", "No logs found for function")
+        return b"".join(found)
+
+    def remove(self, name):
+        for age in range(self.keep + 1):
+            if os.path.exists(self.path(name, age)):
+                os.remove(self.path(name, age))
+
+
+# 7.3 Executions -------------------------------------------------------------
+
+
+class Execution(typing.NamedTuple):
+    """One call as it is remembered; the columns of its table, in order."""
+    id: str                 # sorts by time
+    function: str
+    version: int
+    trigger: str            # 'http', 'cli', 'cron', 'async'
+    started: float          # s since 1970
+    duration: float         # s
+    start: str              # 'cold', 'warm', or '' where nothing ran
+    status: str             # 'ok', 'skipped', or a key of KINDS
+    bytes_in: int
+    bytes_out: int
+    error: str              # the sentence, masked
+
+
+def new_id(now):
+    """Make an id that sorts by time: 12 hex digits of ms, 8 of chance.
+
+    >>> new_id(1.5)[:12], len(new_id(1.5))
+    ('0000000005dc', 20)
+    """
+    return f"{int(now * 1000):012x}{os.urandom(4).hex()}"
+
+
+EXECUTION_TABLE = """
+CREATE TABLE IF NOT EXISTS executions (
+    id TEXT PRIMARY KEY, function TEXT NOT NULL, version INTEGER NOT NULL,
+    trigger TEXT NOT NULL, started REAL NOT NULL, duration REAL NOT NULL,
+    start TEXT NOT NULL, status TEXT NOT NULL, bytes_in INTEGER NOT NULL,
+    bytes_out INTEGER NOT NULL, error TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS executions_of ON executions (function, id);
+"""
+
+
+class Retention(typing.NamedTuple):
+    """How much of yesterday is kept: whichever is reached first."""
+    days: float = 30.0      # the middle of what FaaS-Go offers
+    size: int = 64 << 20    # bytes of database; some 300,000 executions
+
+
+# 7.4 SHELL: the journal -----------------------------------------------------
+
+
+class Journal:
+    """The executions: recorded by anyone, written by one thread.
+
+    >>> import tempfile
+    >>> data = tempfile.TemporaryDirectory()
+    >>> journal = Journal(data.name + "/faas.db")
+    >>> journal.record(Execution("1", "f", 1, "http", 0.0, 0.1, "cold", "ok",
+    ...                          5, 5, ""))
+    >>> [execution.status for execution in journal.recent("f")]
+    ['ok']
+    >>> journal.close(); data.cleanup()
+    """
+
+    BATCH = 0.01        # s; what a crash may cost, and a commit may gather
+    SWEEP = 3600.0      # s between two looks at the retention
+
+    def __init__(self, path, retention=Retention()):
+        self.path, self.retention = path, retention
+        self.waiting = queue.SimpleQueue()
+        self.reader = open_database(path, EXECUTION_TABLE, "NORMAL")
+        self.turn = threading.Lock()
+        self.thread = threading.Thread(target=self.write, name="journal")
+        self.thread.start()
+
+    def record(self, execution):
+        self.waiting.put(execution)
+
+    def flush(self):
+        """Wait until all that was recorded before can be read."""
+        written = threading.Event()
+        self.waiting.put(written)
+        written.wait(10)
+
+    def recent(self, function=None, limit=50):
+        """List the newest Executions, of one function or of all."""
+        self.flush()
+        with self.turn:
+            rows = self.reader.execute(
+                "SELECT * FROM executions WHERE ?1 IS NULL OR function=?1 "
+                "ORDER BY id DESC LIMIT ?2", (function, limit)).fetchall()
+        return [Execution(*row) for row in rows]
+
+    def close(self):
+        self.waiting.put(None)
+        self.thread.join()
+        self.reader.close()
+
+    def write(self):
+        database = open_database(self.path, synchronous="NORMAL")
+        next_sweep = 0.0
+        going = True
+        while going:
+            batch = [self.waiting.get()]
+            if isinstance(batch[0], Execution):
+                time.sleep(self.BATCH)          # Let others come aboard.
+            while not self.waiting.empty():
+                batch.append(self.waiting.get())
+            rows = [one for one in batch if isinstance(one, Execution)]
+            try:
+                if rows:
+                    insert_executions(database, rows)
+                if time.monotonic() >= next_sweep:
+                    next_sweep = time.monotonic() + self.SWEEP
+                    forget(database, self.retention, time.time())
+            except sqlite3.Error as error:      # A full disk must not stop
+                print(f"faas: {len(rows)} executions could not be recorded: "
+                      f"{error}", file=sys.stderr)      # the calls.
+            for one in batch:
+                if isinstance(one, threading.Event):
+                    one.set()
+                going = going and one is not None
+        database.close()
+
+
+def insert_executions(database, rows):
+    marks = ",".join("?" * len(Execution._fields))
+    with database:
+        database.executemany(
+            f"INSERT OR REPLACE INTO executions VALUES ({marks})", rows)
+
+
+def forget(database, retention, now):
+    """Delete executions past the retention; `now` in seconds since 1970."""
+    oldest = new_id(max(0.0, now - retention.days * 86400))[:12]
+    with database:
+        database.execute("DELETE FROM executions WHERE id < ?", (oldest,))
+    while used_bytes(database) > retention.size:
+        # A tenth at a time: the file does not shrink, but its pages are free
+        # for the next rows.
+        with database:
+            gone = database.execute(
+                "DELETE FROM executions WHERE id IN (SELECT id FROM "
+                "executions ORDER BY id LIMIT 1 + (SELECT count(*) / 10 "
+                "FROM executions))").rowcount
+        if not gone:
+            return
+
+
+def used_bytes(database):
+    """Give the bytes of a database's pages that hold something."""
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size"))
+    return (pages - free) * size
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> mask("curl -H 'Authorization: Bearer 0123456789abcdef'")
+#   "curl -H 'Authorization: Bearer [REDACTED]'"
+#   >>> new_id(time.time()) < new_id(time.time() + 0.01)
+#   True
+#   >>> mask("the author of token parsing")     # why is nothing masked?
+#   'the author of token parsing'
+#
+# Roads not taken ------------------------------------------------------------
+#   The logging module: levels, handlers and formatters for what is one
+#     append; and a function's output is not the platform's log.
+#   Logs in the database: then `tail -f` and grep need a server.
+#   A commit per call, to lose nothing: the second line of the table above.
+#     Who must not lose a call wants the durable queue of chapter 12.
+#
+# Real world -----------------------------------------------------------------
+#   Lambda writes one REPORT line per call with duration, memory and the cold
+#   start's INIT, into a log service that is billed by the byte. OpenFaaS keeps
+#   counters only (Prometheus), and leaves logs to the container engine.
+
+# ============================================================================
+# Chapter 8. The narrow waist: what is an invocation?
+# ============================================================================
+#
+# Everything is there: nouns, processes, workers, tongues, a shelf, a memory.
+# One function joins them. Every door ends in it and every runner begins after
+# it, so what is true here is true of every call, whoever made it:
+#
+#       find      which version serves this name now?
+#       queue     is there room? else wait, but not for ever, and not all
+#       start     a worker: idle, or forked
+#       run       the function
+#       remember  the log, the execution, the counters
+#
+# A call carries a trace, a list of these spans and how long each took, and
+# every door hands it back. "Why was this slow?" is then a question that the
+# answer itself answers.
+#
+# Promised: nothing.
+
+import collections
+import contextlib
+
+# 8.1 Time and room ----------------------------------------------------------
+
+
+class Trace:
+    """Spans of one call, as a stopwatch with laps.
+
+    >>> trace = Trace(now=1.0)
+    >>> trace.mark("queue", now=1.5); trace.mark("run", now=3.5)
+    >>> trace.spans
+    [('queue', 0.5), ('run', 2.0)]
+    """
+
+    def __init__(self, now):
+        self.last, self.spans = now, []
+
+    def mark(self, name, now):
+        self.spans.append((name, now - self.last))
+        self.last = now
+
+
+def deadline_of(call, limits, now):
+    """Say until when a call may run, and who says so.
+
+    >>> deadline_of(Call("f", timeout=2), Limits(), now=10.0)
+    Deadline(at=12.0, why='the 2 s that the caller allowed')
+    >>> deadline_of(Call("f", timeout=900), Limits(timeout=300), now=0.0)
+    Deadline(at=300.0, why="the function's limit of 300 s")
+    """
+    if 0 < call.timeout < limits.timeout:
+        return Deadline(now + call.timeout,
+                        f"the {call.timeout:g} s that the caller allowed")
+    return Deadline(now + limits.timeout,
+                    f"the function's limit of {limits.timeout:g} s")
+
+
+class Gate:
+    """Lets some in, some wait, and turns the rest away.
+
+    A queue without a bound turns an overload into an outage: everyone waits
+    so long that nobody is still there when the answer comes.
+
+    >>> gate = Gate(most=1, queue=0)
+    >>> gate.enter(Deadline(time.monotonic() + 1))
+    >>> gate.enter(Deadline(time.monotonic() + 1))
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: 1 calls run and 0 wait: the limits of this function
+    """
+
+    def __init__(self, most, queue):
+        self.most, self.queue = most, queue
+        self.inside = self.waiting = 0
+        self.turn = threading.Condition(threading.Lock())
+
+    def enter(self, deadline):
+        with self.turn:
+            if self.inside < self.most and not self.waiting:
+                self.inside += 1
+                return
+            if self.waiting >= self.queue:
+                raise FaasError("busy", f"{self.most} calls run and "
+                                f"{self.queue} wait: the limits of this "
+                                "function")
+            self.waiting += 1
+            try:
+                while self.inside >= self.most:
+                    left = deadline.at - time.monotonic()
+                    if left <= 0 or not self.turn.wait(left):
+                        raise FaasError("timeout", "it waited in the queue "
+                                        f"for {deadline.why}")
+                self.inside += 1
+            finally:
+                self.waiting -= 1
+
+    def leave(self):
+        with self.turn:
+            self.inside -= 1
+            self.turn.notify()
+
+
+class Live(typing.NamedTuple):
+    """A function that can be called now."""
+    fn: Function
+    gate: Gate
+    pool: Pool = None           # of a tongue that runs in workers
+    mark: tuple = ()            # the fingerprint of its folder
+
+
+class Counters:
+    """What /metrics shows: how many calls ended how, and their seconds.
+
+    >>> counters = Counters()
+    >>> counters.count("shout", "ok", "cold", 0.25)
+    >>> counters.calls["shout", "ok", "cold"]
+    [1, 0.25]
+    """
+
+    def __init__(self):
+        self.calls, self.turn = {}, threading.Lock()
+
+    def count(self, function, status, start, seconds):
+        with self.turn:
+            cell = self.calls.setdefault((function, status, start), [0, 0.0])
+            cell[0] += 1
+            cell[1] += seconds
+
+
+def call_headers(call, ident):
+    """Give a function the headers of its call, and what else it may ask.
+
+    >>> call_headers(Call("f", path="/a", query="b=1"), "id-1")
+    {'X-Faas-Method': 'POST', 'X-Faas-Path': '/a', 'X-Faas-Query': 'b=1', \
+'X-Faas-Execution': 'id-1', 'X-Faas-Trigger': 'http'}
+    """
+    return {**call.headers, "X-Faas-Method": call.method,
+            "X-Faas-Path": call.path, "X-Faas-Query": call.query,
+            "X-Faas-Execution": ident, "X-Faas-Trigger": call.trigger}
+
+
+def guess_type(body):
+    """Say what bytes without a label are, as far as it can be known.
+
+    >>> guess_type(b"hi"), guess_type(b"\\xff")
+    ('text/plain; charset=utf-8', 'application/octet-stream')
+    """
+    try:
+        body.decode()
+        return "text/plain; charset=utf-8"
+    except UnicodeDecodeError:
+        return "application/octet-stream"
+
+
+def result_of(run, fn, ident, spans):
+    """Turn a Run into the Result that doors can carry.
+
+    >>> run = Run(b"half", error=FaasError("timeout", "too late"))
+    >>> result = result_of(run, Function("f", "script", "/f"), "id-1", [])
+    >>> result.kind, result.sentence, result.body
+    ('timeout', 'too late', b'')
+    """
+    if run.error:
+        return Result(run.error.kind, run.error.detail, {}, 200,
+                      str(run.error), ident, fn.version, run.start,
+                      tuple(spans))
+    headers = run.meta.get("headers") or {"Content-Type": guess_type(run.out)}
+    return Result("ok", run.out, headers, 200, "", ident, fn.version,
+                  run.start, tuple(spans))
+
+
+# 8.2 SHELL: the platform ----------------------------------------------------
+#
+# Functions come from two places, and a name belongs to one of them. What was
+# uploaded lies on the shelf only. What lies in functions/ belongs to whoever
+# edits it: a file is run in place; a folder is looked at on each call, and
+# when it has changed, it is deployed as an upload would be. If that fails,
+# the last good version goes on serving, and a note says why.
+#
+#       find("shout")    on the shelf, uploaded?         that
+#                        functions/shout is a folder?    take up its edits
+#                        functions/shout is a file?      run it in place
+#                        else                            not_found
+#
+# A redeploy is invisible to callers for three reasons: the new workers are
+# ready before the row is committed, the row is committed before the pool is
+# switched, and the old pool ends a worker only when its call has ended. A
+# caller who found the old pool and comes too late gets Retired, and looks
+# again.
+
+
+class Platform:
+    """A whole FaaS without a door.
+
+    >>> import tempfile
+    >>> home = tempfile.TemporaryDirectory()
+    >>> with Platform(home.name) as platform:
+    ...     _ = platform.deploy("hi", {"fn.py": Item(
+    ...         b"def fn(input): return 'hi ' + input")})
+    ...     result = platform.invoke(Call("hi", b"you"))
+    >>> result.body, result.kind, result.start, result.version
+    (b'hi you', 'ok', 'warm', 1)
+    >>> home.cleanup()
+    """
+
+    IDLE = 300.0        # s until an unused worker ends; Lambda's is unsaid,
+                        # and people have measured 5 to 7 minutes
+    BACKGROUND = 64     # calls that run with nobody waiting
+
+    def __init__(self, home=".", functions=None, data=None, logs=None,
+                 idle=IDLE, limits=Limits(), retention=Retention()):
+        self.functions = os.path.abspath(functions or home + "/functions")
+        self.data = os.path.abspath(data or home + "/data")
+        os.makedirs(self.functions, exist_ok=True)
+        os.makedirs(self.data, mode=0o700, exist_ok=True)
+        self.parent, self.shelf = Nursery(), Shelf(self.data)
+        self.logs = LogBook(os.path.abspath(logs or home + "/logs"))
+        self.journal = Journal(os.path.join(self.data, "faas.db"), retention)
+        self.counters, self.limits, self.idle = Counters(), limits, idle
+        self.live, self.running, self.closing = {}, 0, False
+        self.locks = collections.defaultdict(threading.Lock)
+        self.turn, self.stopped = threading.Condition(), threading.Event()
+        self.background = threading.Semaphore(self.BACKGROUND)
+        for fn in self.shelf.functions():
+            self.live[fn.name] = self.bring_to_life(self.with_limits(fn))
+        self.keeper = threading.Thread(target=self.keep, name="keeper")
+        self.keeper.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self, patience=10.0):
+        """Let running calls finish for `patience` s, then end everything."""
+        with self.turn:
+            self.closing = True
+            self.turn.wait_for(lambda: not self.running, patience)
+        self.stopped.set()
+        self.keeper.join()
+        for live in self.live.values():
+            if live.pool:
+                live.pool.retire()
+        self.parent.close()         # And with it whoever still runs; those
+        with self.turn:             # calls fail now, and are written down.
+            self.turn.wait_for(lambda: not self.running, 2)
+        self.journal.close()
+        self.shelf.close()
+
+    def keep(self):
+        """End idle workers, now and then."""
+        while not self.stopped.wait(1.0):
+            for live in list(self.live.values()):
+                if live.pool:
+                    live.pool.reap(time.monotonic(), self.idle)
+
+    def with_limits(self, fn):
+        """Give a Function from the shelf the platform's limits."""
+        return fn._replace(limits=self.limits._replace(
+            timeout=fn.limits.timeout))
+
+    def bring_to_life(self, fn):
+        """Make what serves a Function; its workers come when needed."""
+        old, limits = self.live.get(fn.name), fn.limits
+        gate = old.gate if old else Gate(limits.concurrency, limits.queue)
+        if TONGUES[fn.tongue].runs != "worker":
+            return Live(fn, gate)
+
+        def birth(deadline):
+            start = Deadline(time.monotonic() + limits.start, "the "
+                             f"{limits.start:g} s that a start may take")
+            return Worker(self.parent, program_of(fn), min(deadline, start))
+        most = max(fn.threads, limits.concurrency)
+        return Live(fn, gate, Pool(birth, fn.threads, most))
+
+    # 8.3 Find ---------------------------------------------------------------
+
+    def find(self, name):
+        """Give the Live function of a name.
+
+        Errors: FaasError not_found, or bad_input where a folder's text does
+        not load and no earlier one did.
+        """
+        live = self.live.get(name)
+        if live and live.fn.source == "upload":
+            return live
+        path = os.path.join(self.functions, check_name(name))
+        if os.path.isdir(path):
+            return self.take_up(name, path)
+        if os.path.isfile(path):
+            if not live or live.fn.source != "file":
+                live = self.bring_to_life(Function(
+                    name, "script", path, limits=self.limits, source="file"))
+                self.live[name] = live
+            return live
+        if live:
+            self.forget(name)       # Its file or folder is gone.
+        raise FaasError("not_found", f"Function not found: {name}")
+
+    def take_up(self, name, path):
+        """Give a folder's function, with the newest edit that works."""
+        mark = fingerprint(path)
+        live = self.live.get(name)
+        if live and live.mark == mark:
+            return live
+        with self.locks[name]:
+            live = self.live.get(name)
+            if live and live.mark == mark:
+                return live         # Another call took it up meanwhile.
+            try:
+                files = read_folder(path)
+                digest = digest_of(choose_tongue("", files), files)
+                if not live or digest != self.shelf.seen(name):
+                    self.deploy_locked(name, files, source="folder")
+            except FaasError as error:
+                if not live or live.fn.source != "folder":
+                    raise
+                self.keep_last_good(live, path, error)
+            self.live[name] = self.live[name]._replace(mark=mark)
+            return self.live[name]
+
+    def keep_last_good(self, live, path, error):
+        """Go on with the version that serves, and say so."""
+        note = (f"the newest edit does not work, version {live.fn.version} "
+                f"goes on: {error}")
+        self.shelf.annotate(live.fn.name, note, digest_or_empty(path))
+        fn = live.fn._replace(note=note)
+        self.live[fn.name] = live._replace(fn=fn)
+        self.logs.append(fn.name, time.time(), mask(note, fn.env))
+
+    def uploaded(self):
+        """List the names of the uploaded functions."""
+        return [fn.name for fn in self.shelf.functions()
+                if fn.source == "upload"]
+
+    def listing(self):
+        """List every Function that could be called, by name."""
+        found = {fn.name: fn for fn in self.shelf.functions()}
+        for name in filter(NAME.fullmatch, os.listdir(self.functions)):
+            path = os.path.join(self.functions, name)
+            if name in found:
+                continue
+            if os.path.isfile(path):
+                found[name] = Function(name, "script", path, source="file")
+            else:
+                with contextlib.suppress(FaasError):
+                    tongue = choose_tongue("", os.listdir(path))
+                    found[name] = Function(name, tongue, path,
+                                           source="folder")
+        return [found[name] for name in sorted(found)]
+
+    # 8.4 Deploy, roll back, delete ------------------------------------------
+
+    def deploy(self, name, files, tongue="", threads=1, env=None,
+               timeout=None):
+        """Make a bundle's files the serving version of a function; give it.
+
+        Errors: FaasError bad_input where it does not load, conflict where
+        the name is taken; then the old version goes on serving.
+        """
+        if check_name(name) in RESERVED:
+            raise FaasError("conflict", f"{name!r} is a path of this "
+                            "platform: choose another name")
+        if os.path.exists(os.path.join(self.functions, name)):
+            raise FaasError("conflict", f"functions/{name} is there already: "
+                            "edit it, or choose another name")
+        with self.locks[name]:
+            return self.deploy_locked(name, files, tongue, threads, env or {},
+                                      timeout)
+
+    def deploy_locked(self, name, files, tongue="", threads=1, env={},
+                      timeout=None, source="upload"):
+        tongue = choose_tongue(tongue, files)
+        if tongue == "binary":
+            files = {**files, "fn.sh": Item(files["fn.sh"].data, True)}
+        limits = self.limits._replace(timeout=timeout or self.limits.timeout)
+        digest, folder = self.shelf.place(
+            name, tongue, files,
+            lambda fresh: install_requirements(self.parent, fresh))
+        fn = Function(name, tongue, folder, 0, digest, threads, env, limits,
+                      source)
+        old = self.live.get(name)
+        if old and old.fn._replace(version=0, note="") == fn:
+            # The same bytes and settings: no new version, no new workers.
+            fn = self.shelf.publish(fn, time.time())
+            self.live[name] = old._replace(fn=fn)
+            return fn
+        return self.switch(fn, lambda: self.shelf.publish(fn, time.time()))
+
+    def switch(self, fn, commit):
+        """Let fn serve instead of what serves now; give it as committed.
+
+        `commit` is the instant: before it a crash leaves the old version,
+        after it the new one.
+        """
+        ready, old = self.bring_to_life(fn), self.live.get(fn.name)
+        if ready.pool:
+            try:
+                ready.pool.fill(Deadline(time.monotonic() + 3600))
+            except FaasError as error:
+                self.shelf.sweep(fn.name)
+                said = error.detail.decode("utf-8", "replace")[-4000:]
+                raise FaasError("bad_input", f"{fn.name} does not start: "
+                                f"{error}\n{mask(said, fn.env)}".rstrip()
+                                ) from None
+        fn = commit()
+        self.live[fn.name] = ready._replace(
+            fn=fn, mark=old.mark if old else ())
+        if old and old.pool:
+            old.pool.retire()
+        return fn
+
+    def rollback(self, name, number):
+        """Let another version of a function serve; give the Function.
+
+        Errors: FaasError not_found.
+        """
+        with self.locks[check_name(name)]:
+            fn = self.with_limits(self.shelf.functions(name, number)[0])
+
+            def commit():
+                self.shelf.activate(name, number)
+                return fn
+            return self.switch(fn, commit)
+
+    def delete(self, name):
+        """Delete an uploaded function with its versions and its log.
+
+        Errors: FaasError not_found; conflict for what is in functions/.
+        """
+        if os.path.exists(os.path.join(self.functions, check_name(name))):
+            raise FaasError("conflict", f"functions/{name} is yours: remove "
+                            "it there")
+        with self.locks[name]:
+            if not self.forget(name):
+                raise FaasError("not_found", f"Function not found: {name}")
+
+    def forget(self, name):
+        live = self.live.pop(name, None)
+        if live and live.pool:
+            live.pool.retire()
+        if not self.shelf.remove(name):
+            return False
+        self.logs.remove(name)
+        return True
+
+    # 8.5 The waist ----------------------------------------------------------
+
+    def invoke(self, call):
+        """Answer one Call, whatever happens, and remember it.
+
+        Errors: none; a failure is the Result's kind and sentence.
+        """
+        started, trace = time.time(), Trace(time.monotonic())
+        ident, fn = new_id(started), Function(call.fn, "", "")
+        with self.turn:
+            self.running += 1
+        try:
+            live = self.find_open(call)
+            fn = live.fn
+            deadline = deadline_of(call, fn.limits, trace.last)
+            live.gate.enter(deadline)
+            trace.mark("queue", time.monotonic())
+            try:
+                fn, run = self.run(call, live, ident, deadline, trace)
+            finally:
+                live.gate.leave()
+        except FaasError as error:
+            run = Run(error=error, start="")
+        trace.mark("run", time.monotonic())
+        result = result_of(run, fn, ident, trace.spans)
+        self.remember(call, fn, run, result, started)
+        with self.turn:
+            self.running -= 1
+            self.turn.notify_all()
+        return result
+
+    def find_open(self, call):
+        """Find a call's function, and refuse what need not be tried."""
+        if self.closing:
+            raise FaasError("unavailable", "the platform is stopping")
+        live = self.find(call.fn)
+        if len(call.body) > live.fn.limits.body:
+            raise FaasError("too_large", "the body is larger than the "
+                            f"{live.fn.limits.body} bytes a call may carry")
+        return live
+
+    def run(self, call, live, ident, deadline, trace):
+        """Run an admitted call; give the Function that ran, and its Run."""
+        if not live.pool:
+            program = program_of(live.fn, call, ident)
+            run = run_program(self.parent, program, call.body, deadline)
+            return live.fn, run
+        while True:
+            try:
+                worker, start = live.pool.lease(deadline)
+                break
+            except Retired:             # A redeploy came between.
+                live = self.find(call.fn)
+        trace.mark("start", time.monotonic())
+        try:
+            meta = {"headers": call_headers(call, ident)}
+            run = worker.ask(meta, call.body, deadline)
+        finally:
+            live.pool.give_back(worker)
+        return live.fn, run._replace(start=start)
+
+    def remember(self, call, fn, run, result, started):
+        """Write down what happened: log, execution, counters."""
+        text = log_text(call, fn, run)
+        if fn.folder and (text or fn.tongue == "script"):
+            try:
+                self.logs.append(fn.name, started, mask(text, fn.env))
+            except OSError as error:
+                print(f"faas: no log for {fn.name}: {error}", file=sys.stderr)
+        seconds = sum(span for _, span in result.spans)
+        self.journal.record(Execution(
+            result.id, call.fn, fn.version, call.trigger, started, seconds,
+            run.start, result.kind, len(call.body), len(result.body),
+            mask(result.sentence, fn.env)))
+        # Strangers may ask for any name; only functions get a counter.
+        self.counters.count(fn.name if fn.folder else "", result.kind,
+                            run.start, seconds)
+
+    def invoke_later(self, call):
+        """Run a call with nobody waiting; its end is in the log.
+
+        Errors: those of find, and busy past BACKGROUND such calls.
+        """
+        self.find_open(call)
+        if not self.background.acquire(blocking=False):
+            raise FaasError("busy", f"{self.BACKGROUND} calls run in the "
+                            "background already")
+
+        def task():
+            self.invoke(call._replace(trigger="async"))
+            self.background.release()
+        threading.Thread(target=task, name="async").start()
+
+
+def log_text(call, fn, run):
+    """Give what of a run belongs into the log.
+
+    What a script answers is logged because that is PiFaaS's log; and where
+    nobody waits for the answer, the log is the only place for it.
+    """
+    text = run.log.decode("utf-8", "replace")
+    if fn.tongue == "script" or call.trigger in ("cron", "async"):
+        text = run.out.decode("utf-8", "replace") + text
+    if run.error:
+        text += f"\n[{run.error.kind}] {run.error}"
+    return text.strip("\n")
+
+
+def digest_or_empty(folder):
+    """Give the digest of a folder's function, or '' where it has none."""
+    try:
+        files = read_folder(folder)
+        return digest_of(choose_tongue("", files), files)
+    except FaasError:
+        return ""
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> import tempfile
+#   >>> home = tempfile.mkdtemp()
+#   >>> platform = Platform(home)
+#   >>> with open(home + "/functions/shout", "w") as file:
+#   ...     _ = file.write("#!/bin/sh\ntr a-z A-Z\n")
+#   >>> platform.invoke(Call("shout", b"hi")).sentence[:17]
+#   'Permission denied'
+#   >>> os.chmod(home + "/functions/shout", 0o755)
+#   >>> platform.invoke(Call("shout", b"hi")).body
+#   b'HI'
+#   >>> [execution.status for execution in platform.journal.recent()]
+#   ['ok', 'denied']
+#   >>> platform.close()
+#
+# Roads not taken ------------------------------------------------------------
+#   Middleware, a chain of wrappers around a handler: each link is short, and
+#     the order in which they run, which is the whole meaning, is nowhere.
+#   inotify to see edits: a thread and a kernel queue that can overflow, to
+#     save the 20 us that a look at a small folder costs.
+#   Retrying a failed call here: only the caller knows whether its call may
+#     run twice.
+#
+# Real world -----------------------------------------------------------------
+#   Lambda's invoke has the same spans; X-Ray draws them. Knative puts a queue
+#   proxy with a concurrency limit before each container. Little's law binds
+#   all of them: calls inside = calls per second x seconds per call.
+
+# ============================================================================
+# Chapter 9. The HTTP door: where does the web end?
+# ============================================================================
+#
+# A door turns bytes into a Call, and a Result into bytes. HTTP/1.1 looks like
+# text that anybody could read, and that is the trouble with it: two readers
+# that are both helpful, and help differently, see two different requests in
+# the same bytes. Where a proxy sees one request and the server behind it
+# sees two, the second one belongs to the attacker ("request smuggling"):
+#
+#       POST / HTTP/1.1
+#       Host: a
+#       Content-Length: 6            the proxy believes this line
+#       Transfer-Encoding: chunked   the server this one
+#
+#       0
+#                                    six bytes for the proxy; for the server
+#       G                            the body ended before the G, which begins
+#                                    the next request
+#
+# So this reader helps nobody: what could be read in two ways is refused with
+# 400, and the connection is closed, because nobody knows where the next
+# request would begin (promise S8).
+#
+#       bytes --> RequestReader --> Request --> handle --> Response --> bytes
+#                 9.1, 9.2                      9.3, 9.4                9.5
+#                 no socket, no clock           no socket               SHELL
+#
+# Promised: nothing.
+
+import functools
+import hmac
+import urllib.parse
+
+# 9.1 The head of a request --------------------------------------------------
+#
+#       POST /shout/loud?x=1 HTTP/1.1 CR LF        method, target, version
+#       Host: 127.0.0.1:8080 CR LF                 field lines
+#       Content-Length: 2 CR LF
+#       CR LF                                      an empty line ends the head
+#       hi                                         the body
+#
+# What is refused, and the sentence of RFC 9112 that allows it:
+#
+#       a bare CR or LF, a zero byte, other control bytes      2.2, 5
+#       white space before the colon                           5.1
+#       a field line that begins with a space (obs-fold)       5.2
+#       two Content-Length, or one that is not digits          6.3
+#       Content-Length beside Transfer-Encoding                6.1
+#       no Host in HTTP/1.1, or two of them, or a strange one  3.2
+#       a version other than 1.0 and 1.1                       2.3
+
+MAX_HEAD = 32 << 10         # bytes; Apache allows 8 kB for a line
+MAX_FIELDS = 100            # Apache's limit too
+
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"             # RFC 9110, 5.6.2
+REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/1\.([01])" % TOKEN)
+FIELD_LINE = re.compile(rb"(%b):[ \t]*([\t\x20-\x7e\x80-\xff]*)" % TOKEN)
+HOST = re.compile(r"[A-Za-z0-9._~-]*(:[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](:\d*)?")
+CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(;[\t\x20-\x7e\x80-\xff]*)?")
+
+
+class ProtocolError(Exception):
+    """The bytes are not HTTP that can be served; close after answering."""
+
+    def __init__(self, status, sentence):
+        super().__init__(sentence)
+        self.status = status
+
+
+class Request(typing.NamedTuple):
+    """One HTTP request; only this chapter and the next know of it."""
+    method: str
+    path: str                   # as sent, still %-encoded: '/shout/a%20b'
+    query: str = ""             # as sent
+    fields: tuple = ()          # (('host', 'a'), ...), names in lower case
+    body: bytes = b""
+    minor: int = 1              # of the version, HTTP/1.minor
+
+    def get(self, name, default=""):
+        """Give a field's value; of several, joined (RFC 9110, 5.3)."""
+        found = [value for key, value in self.fields if key == name]
+        return ", ".join(found) if found else default
+
+    @property
+    def keep_alive(self):
+        """Tell whether the client wants to ask more (RFC 9112, 9.3)."""
+        options = self.get("connection").lower()
+        return "close" not in options and (
+            self.minor == 1 or "keep-alive" in options)
+
+
+def head_decode(head):
+    """Turn the head of a request, without its empty line, into a Request.
+
+    >>> request = head_decode(b"GET /f?x=1 HTTP/1.1\\r\\nHost: a")
+    >>> request.method, request.path, request.query, request.get("host")
+    ('GET', '/f', 'x=1', 'a')
+    >>> head_decode(b"GET / HTTP/1.1\\r\\nHost : a")
+    Traceback (most recent call last):
+    ...
+    faas.ProtocolError: the field line b'Host : a' is not of the form \
+name: value
+
+    Errors: ProtocolError. Source: RFC 9112, sections 3 and 5.
+    """
+    first, *lines = head.split(b"\r\n")
+    line = REQUEST_LINE.fullmatch(first)
+    if not line:
+        raise ProtocolError(400, f"the request line {first[:60]!r} is not of "
+                            "the form: method target HTTP/1.1")
+    if len(lines) > MAX_FIELDS:
+        raise ProtocolError(431, f"there are more than {MAX_FIELDS} fields")
+    fields = tuple(map(field_decode, lines))
+    method, target = line[1].decode(), line[2].decode()
+    request = Request(method, target, "", fields, b"", int(line[3]))
+    hosts = [value for name, value in fields if name == "host"]
+    if len(hosts) > 1 or (request.minor == 1 and not hosts):
+        raise ProtocolError(400, f"there are {len(hosts)} Host fields, where "
+                            "HTTP/1.1 needs one")
+    if hosts and not HOST.fullmatch(hosts[0]):
+        raise ProtocolError(400, f"the Host {hosts[0][:60]!r} is no host")
+    return split_target(request)
+
+
+def field_decode(line):
+    found = FIELD_LINE.fullmatch(line)
+    if not found:
+        raise ProtocolError(400, f"the field line {line[:60]!r} is not of "
+                            "the form name: value")
+    # Latin-1, because RFC 9110 (5.5) lets any byte of 0x80 and above through.
+    return found[1].decode().lower(), found[2].rstrip(b" \t").decode("latin-1")
+
+
+def split_target(request):
+    """Take a target apart: origin-form, absolute-form or `*`.
+
+    >>> split_target(Request("GET", "http://a/f?x", "", (("host", "a"),))).path
+    '/f'
+
+    Source: RFC 9112, section 3.2.
+    """
+    target, host = request.path, request.get("host")
+    if target.lower().startswith("http://"):
+        authority, slash, rest = target[7:].partition("/")
+        if authority.lower() != host.lower():
+            raise ProtocolError(400, "the target names another host than the "
+                                "Host field")
+        target = slash + rest or "/"
+    if target != "*" and not target.startswith("/") or "#" in target:
+        raise ProtocolError(400, f"the target {target[:60]!r} is no path")
+    path, _, query = target.partition("?")
+    return request._replace(path=path, query=query)
+
+
+def body_plan(request):
+    """Say how the body's end is found: None for chunks, or a length.
+
+    >>> body_plan(Request("GET", "/"))
+    0
+    >>> body_plan(Request("POST", "/", fields=(("content-length", "+5"),)))
+    Traceback (most recent call last):
+    ...
+    faas.ProtocolError: the Content-Length '+5' is no number
+
+    Source: RFC 9112, section 6.3.
+    """
+    lengths = [v for name, v in request.fields if name == "content-length"]
+    codings = [v for name, v in request.fields if name == "transfer-encoding"]
+    if codings and (lengths or request.minor == 0 or len(codings) > 1):
+        raise ProtocolError(400, "Transfer-Encoding stands beside another "
+                            "framing, or in HTTP/1.0")
+    if codings and codings[0].lower() != "chunked":
+        raise ProtocolError(501, "the only transfer coding served is chunked")
+    if len(lengths) > 1:
+        raise ProtocolError(400, "there are two Content-Length fields")
+    if lengths and not re.fullmatch("[0-9]{1,15}", lengths[0], re.ASCII):
+        raise ProtocolError(400, f"the Content-Length {lengths[0][:40]!r} is "
+                            "no number")
+    return None if codings else int(lengths[0]) if lengths else 0
+
+
+# 9.2 The reader -------------------------------------------------------------
+#
+# The reader is told what came and what time it is. It is a generator inside:
+# it runs until it needs more bytes, yields, and goes on where it stopped when
+# they are there. What would be a table of states is then a text that one
+# reads from top to bottom.
+#
+# Time belongs to it because slowness is an attack: a client that sends one
+# byte a minute holds a thread for hours ("slowloris", 2009).
+
+IDLE = 75.0                 # s between requests; nginx's keepalive_timeout
+HEAD_TIME = 10.0            # s for a head, from its first byte
+BODY_GRACE = 10.0           # s before a body is held to its rate
+BODY_RATE = 1024            # bytes/s; slower than any modem since 1984
+
+
+class RequestReader:
+    """Bytes in, Requests out; no socket and no clock.
+
+    `limit_of(request)` gives the most bytes that this request's body may
+    have, and may refuse it by a ProtocolError.
+
+    >>> reader = RequestReader(limit_of=lambda request: 10, now=0.0)
+    >>> reader.receive(b"POST /f HTTP/1.1\\r\\nHost: a\\r\\nContent-Le", 0.0)
+    []
+    >>> [r.body for r in reader.receive(b"ngth: 2\\r\\n\\r\\nhi", 0.1)]
+    [b'hi']
+
+    Errors: ProtocolError; the reader is of no use after that.
+    """
+
+    def __init__(self, limit_of, now):
+        self.limit_of, self.held, self.ready = limit_of, bytearray(), []
+        self.since, self.now, self.body_from = now, now, None
+        self.taken, self.expecting, self.failure = 0, False, None
+        self.steps = self.read()
+        next(self.steps)
+
+    def receive(self, data, now):
+        """Take bytes; give the Requests that are now complete."""
+        if not self.held and self.body_from is None:
+            self.since = now
+        self.held += data
+        self.now, self.taken = now, self.taken + len(data)
+        self.check(now)
+        try:
+            next(self.steps)
+        except ProtocolError as error:
+            # Requests before the bad one were good, and are answered first.
+            self.failure = error
+            if not self.ready:
+                raise
+        done, self.ready = self.ready, []
+        return done
+
+    def patience(self, now):
+        """Give the seconds until check() would have something to say."""
+        return max(0.01, self.deadline() - now)
+
+    def deadline(self):
+        if self.body_from is not None:
+            return self.body_from + BODY_GRACE + self.taken / BODY_RATE
+        return self.since + (HEAD_TIME if self.held else IDLE)
+
+    def check(self, now):
+        """Refuse a client that is too slow, or spoke nonsense before."""
+        if self.failure:
+            raise self.failure
+        if now < self.deadline():
+            return
+        if self.body_from is not None:
+            raise ProtocolError(408, "the body came slower than "
+                                f"{BODY_RATE} bytes a second")
+        if self.held:
+            raise ProtocolError(408, "the head took longer than "
+                                f"{HEAD_TIME:.0f} s")
+
+    def idle(self):
+        """Tell whether no request has begun."""
+        return not self.held and self.body_from is None
+
+    def read(self):
+        """Read request after request; yields where bytes are missing."""
+        while True:
+            while not self.held or self.held.startswith(b"\r\n"):
+                if self.held:           # RFC 9112, 2.2: an empty line before
+                    del self.held[:2]   # a request is forgiven.
+                else:
+                    yield
+            head = yield from self.until(b"\r\n\r\n", MAX_HEAD, 431)
+            request = head_decode(head)
+            length, most = body_plan(request), self.limit_of(request)
+            if length is not None and length > most:
+                raise ProtocolError(413, "the body is larger than the "
+                                    f"{most} bytes that are taken here")
+            self.expect(request)
+            self.body_from, self.taken = self.now, len(self.held)
+            if length is None:
+                body = yield from self.chunks(most)
+            else:
+                body = yield from self.exactly(length)
+            self.body_from, self.since = None, self.now
+            self.expecting = False
+            self.ready.append(request._replace(body=body))
+
+    def expect(self, request):
+        """Note that the client waits for our 100 (RFC 9110, 10.1.1)."""
+        wish = request.get("expect").lower()
+        if wish not in ("", "100-continue"):
+            raise ProtocolError(417, "the only expectation met is "
+                                "100-continue")
+        self.expecting = bool(wish) and request.minor == 1
+
+    def until(self, mark, most, status):
+        """Take the bytes before `mark`, and the mark too."""
+        while (at := self.held.find(mark)) < 0 and len(self.held) <= most:
+            if re.search(rb"(?<!\r)\n|\r[^\n]", self.held):
+                raise ProtocolError(400, "a line ends in a bare CR or LF")
+            yield
+        if not 0 <= at <= most:
+            raise ProtocolError(status, f"a head is larger than {most} bytes")
+        taken = bytes(self.held[:at])
+        del self.held[:at + len(mark)]
+        return taken
+
+    def exactly(self, size):
+        while len(self.held) < size:
+            yield
+        taken = bytes(self.held[:size])
+        del self.held[:size]
+        return taken
+
+    def chunks(self, most):
+        """Take a chunked body (RFC 9112, 7.1) with its trailers."""
+        body = bytearray()
+        while True:
+            line = yield from self.until(b"\r\n", 256, 400)
+            found = CHUNK_LINE.fullmatch(line)
+            if not found:
+                raise ProtocolError(400, f"the chunk size {line[:40]!r} is "
+                                    "no hexadecimal number")
+            size = int(found[1], 16)
+            if len(body) + size > most:
+                raise ProtocolError(413, "the chunks add up to more than the "
+                                    f"{most} bytes that are taken here")
+            if size == 0:
+                break
+            body += yield from self.exactly(size)
+            if (yield from self.exactly(2)) != b"\r\n":
+                raise ProtocolError(400, "a chunk is longer than it says")
+        for _ in range(MAX_FIELDS):
+            line = yield from self.until(b"\r\n", MAX_HEAD, 431)
+            if not line:
+                return bytes(body)
+            field_decode(line)      # Checked, and then left out of account.
+        raise ProtocolError(431, f"there are more than {MAX_FIELDS} trailers")
+
+
+# 9.3 Responses --------------------------------------------------------------
+
+
+class Response(typing.NamedTuple):
+    """One HTTP response."""
+    status: int = 200
+    body: bytes = b""
+    headers: dict = {}
+
+
+REASONS = {
+    200: "OK", 202: "Accepted", 204: "No Content", 400: "Bad Request",
+    401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict",
+    413: "Content Too Large", 417: "Expectation Failed",
+    429: "Too Many Requests", 431: "Request Header Fields Too Large",
+    500: "Internal Server Error", 501: "Not Implemented",
+    502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def response_encode(response, keep_alive=True, head_only=False):
+    """Turn a Response into bytes, in one piece: one write, one packet.
+
+    >>> response_encode(Response(200, b"hi"))
+    b'HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\nhi'
+
+    Errors: ValueError, where a header would begin a new line.
+    """
+    lines = [f"HTTP/1.1 {response.status} "
+             f"{REASONS.get(response.status, 'Unknown')}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items()]
+    if response.status != 204:                      # RFC 9110, 8.6
+        lines.append(f"Content-Length: {len(response.body)}")
+    if not keep_alive:
+        lines.append("Connection: close")
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a response header has a line break in it")
+    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
+    return head if head_only else head + response.body
+
+
+def text_response(text, status=200, headers={}):
+    return Response(status, text.encode("utf-8", "replace"), {
+        "Content-Type": "text/plain; charset=utf-8", **headers})
+
+
+def json_response(value, status=200):
+    return Response(status, json.dumps(value).encode() + b"\n",
+                    {"Content-Type": "application/json"})
+
+
+def error_response(error, headers={}):
+    """Turn a FaasError into a Response, by the one table of kinds.
+
+    >>> error_response(FaasError("busy", "come later")).headers["Retry-After"]
+    '1'
+    """
+    more = {"busy": {"Retry-After": "1"},
+            "unauthenticated": {"WWW-Authenticate": "Bearer"}}
+    body = f"{error}\n".encode("utf-8", "replace") + error.detail
+    return Response(KINDS[error.kind].http, body, {
+        "Content-Type": "text/plain; charset=utf-8", **headers,
+        **more.get(error.kind, {})})
+
+
+def server_timing(result):
+    """Spell a Result's spans for the browser's network panel.
+
+    >>> server_timing(Result(start="cold", spans=(("run", 0.0021),)))
+    'cold, run;dur=2.100'
+
+    Source: W3C Server Timing, section 2; dur is in milliseconds.
+    """
+    spans = [f"{name};dur={1000 * span:.3f}" for name, span in result.spans]
+    return ", ".join(([result.start] if result.start else []) + spans)
+
+
+def result_response(result):
+    """Turn a Result into a Response."""
+    trail = {"X-Execution-Id": result.id,
+             "Server-Timing": server_timing(result)}
+    if result.version:
+        trail["X-Function-Version"] = str(result.version)
+    if result.kind != "ok":
+        return error_response(
+            FaasError(result.kind, result.sentence, result.body), trail)
+    return Response(result.status, result.body, {**result.headers, **trail})
+
+
+# 9.4 Routes, guards, and handle ---------------------------------------------
+#
+# A path is matched as it was sent, and each part is decoded once after that:
+# who decodes first and splits then, finds slashes that were never there.
+
+
+class Route(typing.NamedTuple):
+    """One line of the API: the code obeys it, and the docs are checked."""
+    method: str                 # or '*', every method
+    path: str                   # '/logs/{name}'; a last {rest} takes slashes
+    face: str                   # whose API this is
+    guard: str                  # 'open', or 'manage': see check_guard
+    what: str
+    handler: typing.Callable    # (door, request, **parts) -> Response
+
+
+class Door(typing.NamedTuple):
+    """What a listener serves, and to whom."""
+    platform: Platform
+    routes: tuple
+    local: bool = True          # it listens on loopback only
+    key: str = ""               # what opens 'manage' elsewhere
+    schedules: object = None    # chapter 11's
+    data_url: str = ""          # where functions can be called, for people
+
+
+@functools.lru_cache(maxsize=256)
+def path_pattern(path):
+    """Make a pattern of a route's path.
+
+    >>> path_pattern("/logs/{name}").fullmatch("/logs/a%20b")["name"]
+    'a%20b'
+    """
+    pattern = re.escape(path).replace(r"\{rest\}", "(?P<rest>.*)")
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern))
+
+
+def decode_part(part):
+    """Decode a part of a path, once.
+
+    >>> decode_part("a%20b"), decode_part("%252e")
+    ('a b', '%2e')
+
+    Errors: FaasError bad_input, where the result is no text.
+    """
+    if re.search("%(?![0-9A-Fa-f]{2})", part):
+        raise FaasError("bad_input", f"{part[:60]!r} has a % that encodes "
+                        "nothing")
+    try:
+        text = urllib.parse.unquote(part, errors="strict")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise FaasError("bad_input", f"{part[:60]!r} is no text in UTF-8")
+    return text
+
+
+def find_route(routes, request):
+    """Give the Route of a request, the methods of its path, and its parts.
+
+    The first path that matches decides: /logs/{name} is never taken for a
+    function called logs. The Route is None where only the method is wrong.
+
+    Errors: FaasError not_found.
+    """
+    methods = ["GET"] if request.method == "HEAD" else []
+    for path in dict.fromkeys(route.path for route in routes):
+        if found := path_pattern(path).fullmatch(request.path):
+            there = [route for route in routes if route.path == path]
+            parts = {name: decode_part(part) for name, part in
+                     found.groupdict().items()}
+            for route in there:
+                if route.method in ("*", request.method, *methods):
+                    return route, there, parts
+            return None, there, parts
+    raise FaasError("not_found", "nothing is served at this path")
+
+
+# Who may manage? On loopback, whoever has an account on this machine, and
+# asks for it knowingly. A web page does not: a browser sends its POST to
+# 127.0.0.1 as willingly as to anywhere (fault 13 of the toy), and a page whose
+# name was made to resolve to 127.0.0.1 may even read the answers ("DNS
+# rebinding"). The first shows by its Origin, the second by its Host (promise
+# S2). On any other address nothing shows, so there it takes the key (S1).
+
+LOCAL_HOST = re.compile(r"(localhost|[a-z0-9.-]+\.localhost|127(\.\d+){3}|"
+                        r"\[::1\])(:\d+)?", re.IGNORECASE)
+
+
+def check_guard(door, request):
+    """Let pass whoever may manage the platform.
+
+    >>> door = Door(None, ())
+    >>> check_guard(door, Request("GET", "/", "", (("host", "evil.example"),)))
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: the Host 'evil.example' is not this machine
+
+    Errors: FaasError unauthenticated or denied.
+    """
+    scheme, _, key = request.get("authorization").partition(" ")
+    if door.key and scheme == "Bearer":
+        if hmac.compare_digest(key.strip().encode(), door.key.encode()):
+            return
+        raise FaasError("unauthenticated", "this is not the API key: it is "
+                        "in the file api_key of the data folder")
+    if not door.local:
+        raise FaasError("unauthenticated", "this needs the API key, as "
+                        "Authorization: Bearer KEY")
+    host, origin = request.get("host"), request.get("origin")
+    if not LOCAL_HOST.fullmatch(host):
+        raise FaasError("denied", f"the Host {host[:60]!r} is not this "
+                        "machine")
+    if origin and origin.lower() != f"http://{host}".lower() or (
+            request.get("sec-fetch-site") in ("cross-site", "same-site")):
+        raise FaasError("denied", "a web page from elsewhere may not manage "
+                        "this platform")
+
+
+def handle(door, request):
+    """Answer one Request: no socket, no clock, and the door's one catch.
+
+    >>> health = Route("GET", "/health", "", "open", "",
+    ...                lambda door, request: text_response("OK"))
+    >>> handle(Door(None, (health,)), Request("GET", "/health")).body
+    b'OK'
+    >>> handle(Door(None, (health,)), Request("PUT", "/health")).status
+    405
+    """
+    try:
+        if request.path == "*":
+            return Response(204, headers={"Allow": "GET, POST, OPTIONS"})
+        route, there, parts = find_route(door.routes, request)
+        if route is None:
+            return wrong_method(request, there)
+        if route.guard == "manage":
+            check_guard(door, request)
+        return route.handler(door, request, **parts)
+    except FaasError as error:
+        return error_response(error)
+
+
+def wrong_method(request, there):
+    """Say which methods a path has; tinyFaaS's clients expect a 400."""
+    allow = ", ".join(sorted({route.method for route in there} | {"OPTIONS"}))
+    if request.method == "OPTIONS":
+        return Response(204, headers={"Allow": allow})
+    status = 400 if there[0].face == "tinyFaaS" else 405
+    return text_response(f"this path takes {allow}\n", status,
+                         {"Allow": allow})
+
+
+# From a Request to a Call. Header names get Go's capitals, which is how
+# tinyFaaS's functions know them. What describes the connection and not the
+# call stays here, and so do fields that only the platform may set.
+
+NOT_FORWARDED = frozenset(
+    "connection keep-alive te trailer transfer-encoding upgrade expect "
+    "proxy-connection proxy-authorization".split())
+
+
+@functools.lru_cache(maxsize=1024)
+def go_capitals(name):
+    """Spell a field name as Go does.
+
+    >>> go_capitals("x-request-id")
+    'X-Request-Id'
+    """
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+def call_of(request, name, rest="", trigger="http"):
+    """Make the Call of a request.
+
+    >>> request = Request("GET", "/f/a", "b=1", (("lab", "x"),))
+    >>> call = call_of(request, "f", "a")
+    >>> call.path, call.query, call.headers
+    ('/a', 'b=1', {'Lab': 'x'})
+    """
+    headers = {}
+    for key, value in request.fields:
+        if key in NOT_FORWARDED or key.startswith("x-faas-"):
+            continue
+        key = go_capitals(key)
+        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+    return Call(name, request.body, headers, request.method, "/" + rest,
+                request.query, trigger,
+                parse_timeout(request.get("x-timeout")))
+
+
+def parse_timeout(text):
+    """Read the seconds of an X-Timeout: '2s', '500ms', '1m' or '2'.
+
+    >>> parse_timeout("500ms"), parse_timeout("")
+    (0.5, 0.0)
+    """
+    if not text:
+        return 0.0
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m|)", text, re.ASCII)
+    seconds = found and float(found[1]) * {"ms": 0.001, "m": 60}.get(
+        found[2], 1)
+    if not seconds:
+        raise FaasError("bad_input", f"the X-Timeout {text[:40]!r} is no "
+                        "time: write 2s, 500ms or 1m")
+    return seconds
+
+
+def serve_call(door, request, name, rest=""):
+    """Call a function: what most requests want."""
+    call = call_of(request, name, rest)
+    if request.get("x-tinyfaas-async"):
+        door.platform.invoke_later(call)
+        return Response(202)
+    return result_response(door.platform.invoke(call))
+
+
+def serve_health(door, request):
+    return text_response("OK\n")
+
+
+def serve_metrics(door, request):
+    """Tell Prometheus how many calls ended how (its text format 0.0.4)."""
+    lines = ["# TYPE faas_calls_total counter",
+             "# TYPE faas_call_seconds_total counter"]
+    for labels, (count, seconds) in sorted(
+            door.platform.counters.calls.items()):
+        marks = ",".join(f'{name}="{value}"' for name, value in
+                         zip(("function", "status", "start"), labels))
+        lines += [f"faas_calls_total{{{marks}}} {count}",
+                  f"faas_call_seconds_total{{{marks}}} {seconds:.6f}"]
+    lines.append("# TYPE faas_workers gauge")
+    for name, live in sorted(door.platform.live.items()):
+        if live.pool:
+            lines.append(f'faas_workers{{function="{name}"}} '
+                         f"{live.pool.size}")
+    return text_response("\n".join(lines) + "\n", headers={
+        "Content-Type": "text/plain; version=0.0.4"})
+
+
+# The data plane: calls and nothing else, so it may be shown to strangers.
+# Chapter 10 has the routes of the door that serves everything.
+
+CALL_ROUTES = (
+    Route("*", "/{name}", "tinyFaaS, PiFaaS", "open",
+          "call a function", serve_call),
+    Route("*", "/{name}/{rest}", "ours", "open",
+          "call a function; it sees the rest of the path", serve_call),
+)
+
+
+# 9.5 SHELL: sockets and threads ---------------------------------------------
+#
+# One thread per connection: a client that reads slowly, or not at all, holds
+# a thread and nobody else. What a thread costs is mostly its stack, 8 MB of
+# addresses by default, of which a Pi Zero has room for some three hundred; 512
+# kB are enough for this file, and a thousand idle connections then cost what
+# a thousand sleeping threads cost.
+#
+# socketserver.ThreadingTCPServer would serve as well, but its loop wakes
+# twice a second to see whether it should stop. Shutting down the listening
+# socket wakes accept() at once, and an idle platform sleeps.
+
+MAX_CONNECTIONS = 2000      # threads; more of them are told to come later
+SEND_TIME = 60.0            # s in which a client must take an answer
+STACK = 512 << 10           # bytes of a connection's thread
+
+
+class HttpServer:
+    """A listener that serves a Door, one thread per connection.
+
+    The address is taken at once, so that a taken one is known before
+    anything else was started.
+
+    Errors: FaasError unavailable, if the address cannot be had.
+    """
+
+    def __init__(self, host, port):
+        family_of = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self.listener = socket.create_server(
+                (host, port), family=family_of, backlog=1024)
+        except OSError as error:
+            raise FaasError("unavailable", f"port {port} on {host} cannot be "
+                            f"listened to: {error.strerror}") from None
+        self.host, self.port = host, self.listener.getsockname()[1]
+        self.connections, self.turn = {}, threading.Lock()
+        self.stopping = False
+        self.thread = threading.Thread(target=self.accept, name="accept")
+
+    @property
+    def url(self):
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def start(self, door, limit_of):
+        """Begin to serve; `limit_of` is the RequestReader's."""
+        self.door, self.limit_of = door, limit_of
+        self.thread.start()
+
+    def accept(self):
+        while not self.stopping:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                if not self.stopping:
+                    time.sleep(0.05)        # no descriptors left, say
+                continue
+            if len(self.connections) >= MAX_CONNECTIONS:
+                client.close()
+                continue
+            self.connections[client] = True
+            threading.Thread(target=self.serve, args=(client,),
+                             daemon=True).start()
+
+    def stop(self):
+        """Take no new connection, and let go of those that ask nothing."""
+        with self.turn:
+            self.stopping = True
+            silent = [client for client, idle in self.connections.items()
+                      if idle]
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for client in silent:
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_RD)
+        if self.thread.ident:
+            self.thread.join()
+
+    def serve(self, client):
+        """The life of one connection."""
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.settimeout(SEND_TIME)
+            self.converse(client)
+        except ProtocolError as error:
+            response = text_response(f"{error}\n", error.status)
+            with contextlib.suppress(OSError):
+                client.sendall(response_encode(response, keep_alive=False))
+                linger(client)
+        except OSError:
+            pass                # The client is gone, or takes no answer.
+        finally:
+            self.connections.pop(client, None)
+            client.close()
+
+    def converse(self, client):
+        reader = RequestReader(self.limit_of, time.monotonic())
+        while data := self.hear(client, reader):
+            for request in reader.receive(data, time.monotonic()):
+                response = self.respond(request)
+                keep = request.keep_alive and not self.stopping
+                client.sendall(response_encode(response, keep,
+                                               request.method == "HEAD"))
+                if not keep:
+                    return linger(client)
+            if reader.expecting:
+                reader.expecting = False
+                client.sendall(CONTINUE)
+            reader.check(time.monotonic())
+
+    def hear(self, client, reader):
+        """Wait for bytes; b"" where there will be none."""
+        idle = reader.idle()
+        with self.turn:
+            self.connections[client] = idle
+            if idle and self.stopping:
+                return b""
+        now = time.monotonic()
+        client.settimeout(reader.patience(now))
+        try:
+            data = client.recv(65536)
+        except TimeoutError:
+            reader.check(time.monotonic())
+            return b""
+        finally:
+            client.settimeout(SEND_TIME)
+        self.connections[client] = False
+        return data
+
+    def respond(self, request):
+        try:
+            return handle(self.door, request)
+        except Exception:       # A fault of ours must not look like silence.
+            import traceback
+            traceback.print_exc()
+            return text_response("the platform made a mistake; its error "
+                                 "output has the traceback\n", 500)
+
+
+def linger(client):
+    """Close so that the answer arrives, though the client is still sending.
+
+    A socket closed with unread bytes sends a reset, which may overtake the
+    answer (RFC 9112, 9.6).
+    """
+    client.shutdown(socket.SHUT_WR)
+    client.settimeout(1.0)
+    for _ in range(64):
+        if not client.recv(65536):
+            return
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> reader = RequestReader(lambda request: 100, now=0)
+#   >>> hello = b"POST /f HTTP/1.1\r\nHost: a\r\n" \
+#   ...         b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"
+#   >>> [len(reader.receive(hello[i:i+1], 0)) for i in range(len(hello))][-3:]
+#   [0, 0, 1]
+#   >>> body_plan(Request("POST", "/", fields=(("content-length", "5"),
+#   ...                                       ("content-length", "5"))))
+#   Traceback (most recent call last):
+#   ...
+#   faas.ProtocolError: there are two Content-Length fields
+#
+# Roads not taken ------------------------------------------------------------
+#   http.server: it does not know chunks, takes two Content-Lengths without a
+#     word, and reads heads with the email parser, at several times the price.
+#   asyncio: one thread for a thousand connections, and every function of this
+#     file in two colours. Chapter 16 is the place for an event loop.
+#   Being liberal in what is accepted (RFC 1122, 1.2.2): smuggling is what
+#     thirty years of that have come to; RFC 9413 is the recantation.
+#
+# Real world -----------------------------------------------------------------
+#   h11 is this chapter's model: the same separation, complete. nginx or Caddy
+#   stands in front of most platforms, and is chosen for how strictly it
+#   reads. Lambda's functions never see HTTP, only an event made from it.
+
+# ============================================================================
+# Chapter 10. Five faces: how can one platform speak five APIs?
+# ============================================================================
+#
+# Five older platforms have clients, scripts and habits. A face lets them go
+# on: it is a table of routes, and for each route a function of a few lines
+# that turns the older platform's words into ours. A face decides nothing. If
+# one of its functions grows an `if` about how functions run, it has become a
+# second platform, and the `if` belongs below the waist.
+#
+#       PiFaaS        POST /hello.py      GET /logs/hello.py     /schedule
+#       tinyFaaS      POST /upload        GET /list, /logs       /name
+#       ours          PUT /-/functions/x  GET /-/executions      /x/rest
+#
+# Two of the five stand here beside our own; rknizzle/faas, FaaS-Go and
+# SmolFaaS will be three more tables. Our own paths begin with /-/, which can
+# be no function's name, so that they never take one away.
+#
+# Where an older platform answers 200 for what failed, its face does not: a
+# client that looks at the status is told the truth, and one that does not
+# look reads the same text as before.
+#
+# Promised: nothing.
+
+import base64
+
+MAX_UPLOAD = 96 << 20       # bytes of a request that carries a bundle: the
+                            # largest bundle, grown by a third in base64
+
+
+def json_object(request):
+    """Read a request's body as a JSON object, whatever it claims to be.
+
+    curl -d sends everything as a form, and older clients use just that.
+
+    Errors: FaasError bad_input.
+    """
+    try:
+        value = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise FaasError("bad_input", "the body is no JSON object")
+    return value
+
+
+def member(value, name, kind, default):
+    """Take a member of a JSON object, of the type that it must have.
+
+    >>> member({"threads": 4}, "threads", int, 1)
+    4
+
+    Errors: FaasError bad_input.
+    """
+    found = value.get(name, default)
+    if found is None:
+        found = default
+    if not isinstance(found, kind) or isinstance(found, bool):
+        raise FaasError("bad_input", f"the member {name!r} must be of type "
+                        f"{kind.__name__}")
+    return found
+
+
+def decode_bundle(text):
+    """Turn the base64 of a zip or tar into files; white space is allowed."""
+    try:
+        data = base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        raise FaasError("bad_input", "the bundle is not in base64") from None
+    return read_bundle(data)
+
+
+def checked_threads(threads, most=64):
+    """Give a number of workers that makes sense; tinyFaaS's 0 means 1."""
+    if not 0 <= threads <= most:
+        raise FaasError("bad_input", f"threads must be between 1 and {most}")
+    return threads or 1
+
+
+def checked_env(env):
+    """Check environment variables; FaaS-Go's bounds, and no zero bytes.
+
+    >>> checked_env({"COLOUR": "red"})
+    {'COLOUR': 'red'}
+
+    Errors: FaasError bad_input.
+    """
+    if len(env) > 100:
+        raise FaasError("bad_input", "more than 100 environment variables")
+    for name, value in env.items():
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII):
+            raise FaasError("bad_input", f"{name[:60]!r} is no name of an "
+                            "environment variable")
+        if not isinstance(value, str) or "\0" in value or len(value) > 10000:
+            raise FaasError("bad_input", f"the variable {name} must be a "
+                            "text of at most 10000 characters")
+    return env
+
+
+# 10.1 PiFaaS ----------------------------------------------------------------
+#
+# Its functions are the files in functions/, so calling is the call route of
+# chapter 9. What is its own: logs by path, and schedules.
+
+
+def pifaas_logs(door, request, name):
+    return Response(200, door.platform.logs.read(name), {
+        "Content-Type": "text/plain; charset=utf-8"})
+
+
+def pifaas_schedules(door, request):
+    return json_response(door.schedules.all())
+
+
+def pifaas_schedule(door, request, name):
+    try:
+        text = request.body.decode()
+    except UnicodeDecodeError:
+        raise FaasError("bad_input", "Invalid cron expression: it is no "
+                        "text in UTF-8") from None
+    door.schedules.put(name, text.strip())
+    return text_response("Cron job set")
+
+
+def pifaas_unschedule(door, request, name):
+    door.schedules.remove(name)
+    return text_response("Removed schedule")
+
+
+# 10.2 tinyFaaS --------------------------------------------------------------
+#
+# Its scripts send JSON and print what comes back. An upload is answered with
+# the addresses at which the function can now be called, one a line.
+
+
+def tinyfaas_upload(door, request):
+    value = json_object(request)
+    files = decode_bundle(member(value, "zip", str, ""))
+    return tinyfaas_deploy(door, value, files)
+
+
+def tinyfaas_upload_url(door, request):
+    value = json_object(request)
+    data = fetch(member(value, "url", str, ""))
+    files = subfolder(read_bundle(data),
+                      member(value, "subfolder_path", str, ""))
+    return tinyfaas_deploy(door, value, files)
+
+
+def tinyfaas_deploy(door, value, files):
+    """Deploy what tinyFaaS's JSON describes; its addresses are the answer."""
+    entries = member(value, "envs", list, [])
+    pairs = (entry.partition("=") for entry in entries
+             if isinstance(entry, str) and "=" in entry)
+    fn = door.platform.deploy(
+        member(value, "name", str, ""), files, member(value, "env", str, ""),
+        checked_threads(member(value, "threads", int, 1)),
+        checked_env({name: text for name, _, text in pairs}))
+    return text_response(f"{door.data_url}/{fn.name}\n")
+
+
+def tinyfaas_delete(door, request):
+    name = member(json_object(request), "name", str, "")
+    door.platform.delete(name)
+    door.schedules.forget(name)
+    return Response()
+
+
+def tinyfaas_list(door, request):
+    return text_response("".join(f"{name}\n" for name in
+                                 door.platform.uploaded()))
+
+
+def tinyfaas_wipe(door, request):
+    for name in door.platform.uploaded():
+        with contextlib.suppress(FaasError):    # Somebody was faster.
+            door.platform.delete(name)
+            door.schedules.forget(name)
+    return Response()
+
+
+def tinyfaas_logs(door, request):
+    """Answer one function's log, or all: /logs and /logs?name=."""
+    wanted = dict(urllib.parse.parse_qsl(request.query)).get("name")
+    names = [wanted] if wanted else door.platform.uploaded()
+    parts = []
+    for name in names:
+        try:
+            parts.append(tinyfaas_lines(name, door.platform.logs.read(name)))
+        except FaasError:
+            door.platform.find(name)    # not_found, if there is none
+            parts.append("")
+    return text_response("".join(parts) if wanted else
+                         "".join(part + "\n" for part in parts))
+
+
+def tinyfaas_lines(name, log):
+    """Spell a log as tinyFaaS does: who, when, what, on every line.
+
+    >>> tinyfaas_lines("f", b"\\n--- Run at 2026-11-20T08:50:39.973999 ---\\n"
+    ...                b"hi\\n")
+    'function=f handler=f 2026-11-20T08:50:39.973999Z hi\\n'
+    """
+    when, lines = "", []
+    for line in log.decode("utf-8", "replace").splitlines():
+        header = re.fullmatch(r"--- Run at (\S+) ---", line)
+        if header:
+            when = utc_time(header[1])
+        elif line:
+            lines.append(f"function={name} handler={name} {when} {line}\n")
+    return "".join(lines)
+
+
+def utc_time(local):
+    """Turn the local time of a log header into RFC 3339 in UTC."""
+    when = datetime.datetime.fromisoformat(local)
+    zone = datetime.timezone.utc
+    return when.astimezone(zone).isoformat().replace("+00:00", "Z")
+
+
+def subfolder(files, path):
+    """Give the part of a bundle below `path`.
+
+    >>> subfolder({"a/b/fn.sh": Item(b""), "c": Item(b"")}, "a/b/")
+    {'fn.sh': Item(data=b'', executable=False)}
+    """
+    prefix = clean_path(path) + "/" if path.strip("/.") else ""
+    return {name[len(prefix):]: item for name, item in files.items()
+            if name.startswith(prefix)}
+
+
+# SHELL. The one place where the platform asks somebody else.
+
+
+def fetch(url):
+    """Get a bundle from the web: http or https, bounded in size and time.
+
+    Errors: FaasError bad_input or too_large.
+    """
+    import http.client
+    import urllib.request
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise FaasError("bad_input", "the url must begin with http:// or "
+                        "https://")
+    # Only these two: urllib's own opener would also read file:// and ftp://.
+    opener = urllib.request.OpenerDirector()
+    for part in (urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+                 urllib.request.HTTPDefaultErrorHandler,
+                 urllib.request.HTTPErrorProcessor,
+                 urllib.request.HTTPRedirectHandler,
+                 urllib.request.ProxyHandler):
+        opener.add_handler(part())
+    try:
+        with opener.open(url, timeout=30) as answer:
+            data = answer.read(MAX_UNPACKED + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise FaasError("bad_input", f"{url[:200]} cannot be had: {error}"
+                        ) from None
+    if len(data) > MAX_UNPACKED:
+        raise FaasError("too_large", f"what is at {url[:200]} is larger than "
+                        f"{MAX_UNPACKED} bytes")
+    return data
+
+
+# 10.3 Our own ---------------------------------------------------------------
+#
+# What the older APIs cannot say: versions, rollback, executions. The command
+# line of chapter 17 is a client of these routes.
+
+
+def describe(fn):
+    """Give what may be told of a Function; of its variables, the names.
+
+    >>> describe(Function("f", "binary", "/f", env={"KEY": "4711"}))["env"]
+    ['KEY']
+    """
+    return {"name": fn.name, "tongue": fn.tongue, "version": fn.version,
+            "digest": fn.digest, "threads": fn.threads,
+            "timeout": fn.limits.timeout, "env": sorted(fn.env),
+            "source": fn.source, "note": fn.note}
+
+
+def own_index(door, request):
+    """Greet a person with a browser, or curl."""
+    lines = [f"faas.py {__version__}", ""]
+    lines += [f"{request.get('host')}/{fn.name:<24} {fn.tongue}"
+              for fn in door.platform.listing()]
+    return text_response("\n".join(lines) + "\n\nThe API is in "
+                         "docs/http-api.md.\n")
+
+
+def own_list(door, request):
+    return json_response([describe(fn) for fn in door.platform.listing()])
+
+
+def own_deploy(door, request, name):
+    value = json_object(request)
+    env = checked_env(member(value, "env", dict, {}))
+    timeout = member(value, "timeout", (int, float), 0)
+    if not 0 <= timeout <= 86400:
+        raise FaasError("bad_input", "timeout must be between 0 and 86400 s")
+    fn = door.platform.deploy(
+        name, decode_bundle(member(value, "bundle", str, "")),
+        member(value, "tongue", str, ""),
+        checked_threads(member(value, "threads", int, 1)), env, timeout)
+    return json_response(describe(fn))
+
+
+def own_delete(door, request, name):
+    door.platform.delete(name)
+    door.schedules.forget(name)
+    return Response(204)
+
+
+def own_versions(door, request, name):
+    door.platform.find(name)
+    return json_response([version._asdict() for version in
+                          door.platform.shelf.versions(name)])
+
+
+def own_rollback(door, request, name):
+    number = member(json_object(request), "version", int, 0)
+    return json_response(describe(door.platform.rollback(name, number)))
+
+
+def own_run(door, request, name):
+    """Call a function in the name of the command line, or of cron."""
+    trigger = dict(urllib.parse.parse_qsl(request.query)).get("trigger")
+    if trigger == "cron":
+        return result_response(door.schedules.fire(name))
+    call = call_of(request._replace(query=""), name, trigger="cli")
+    return result_response(door.platform.invoke(call))
+
+
+def own_executions(door, request, name=None):
+    query = dict(urllib.parse.parse_qsl(request.query))
+    limit = query.get("limit", "50")
+    if not re.fullmatch("[0-9]{1,4}", limit, re.ASCII):
+        raise FaasError("bad_input", "limit must be a number up to 9999")
+    return json_response([one._asdict() for one in
+                          door.platform.journal.recent(name, int(limit))])
+
+
+ROUTES = (
+    Route("GET", "/", "ours", "manage", "a list for people", own_index),
+    Route("GET", "/health", "SmolFaaS", "open", "OK, while it serves",
+          serve_health),
+    Route("GET", "/metrics", "ours", "manage", "counters for Prometheus",
+          serve_metrics),
+
+    Route("GET", "/logs/{name}", "PiFaaS", "manage", "a function's log",
+          pifaas_logs),
+    Route("GET", "/schedule", "PiFaaS", "manage", "all schedules, as JSON",
+          pifaas_schedules),
+    Route("POST", "/schedule/{name}", "PiFaaS", "manage",
+          "set a schedule; the body is a cron expression", pifaas_schedule),
+    Route("DELETE", "/schedule/{name}", "PiFaaS", "manage",
+          "remove a schedule", pifaas_unschedule),
+
+    Route("POST", "/upload", "tinyFaaS", "manage",
+          "deploy a zip in base64; answers the addresses", tinyfaas_upload),
+    Route("POST", "/uploadURL", "tinyFaaS", "manage",
+          "deploy a zip from the web", tinyfaas_upload_url),
+    Route("POST", "/delete", "tinyFaaS", "manage", "delete a function",
+          tinyfaas_delete),
+    Route("GET", "/list", "tinyFaaS", "manage",
+          "the names of the uploaded functions", tinyfaas_list),
+    Route("POST", "/wipe", "tinyFaaS", "manage",
+          "delete all uploaded functions", tinyfaas_wipe),
+    Route("GET", "/logs", "tinyFaaS", "manage",
+          "the logs of one function (?name=) or of all", tinyfaas_logs),
+
+    Route("GET", "/-/functions", "ours", "manage",
+          "every function that can be called", own_list),
+    Route("PUT", "/-/functions/{name}", "ours", "manage",
+          "deploy a bundle; answers the version", own_deploy),
+    Route("DELETE", "/-/functions/{name}", "ours", "manage",
+          "delete a function with its versions", own_delete),
+    Route("GET", "/-/functions/{name}/versions", "ours", "manage",
+          "a function's versions, the newest first", own_versions),
+    Route("POST", "/-/functions/{name}/rollback", "ours", "manage",
+          "let another version serve", own_rollback),
+    Route("POST", "/-/functions/{name}/run", "ours", "manage",
+          "call it, as the command line or cron does", own_run),
+    Route("GET", "/-/functions/{name}/executions", "ours", "manage",
+          "a function's last calls (?limit=)", own_executions),
+    Route("GET", "/-/executions", "ours", "manage",
+          "the last calls of all functions (?limit=)", own_executions),
+) + CALL_ROUTES
+
+
+UPLOADS = re.compile(r"/upload|/-/functions/[^/]+")
+
+
+def upload_limit(limits):
+    """Make the rule that says how large a request's body may be.
+
+    >>> limit_of = upload_limit(Limits())
+    >>> limit_of(Request("POST", "/upload")) > limit_of(Request("POST", "/f"))
+    True
+    """
+    return lambda request: (MAX_UPLOAD if UPLOADS.fullmatch(request.path)
+                            else limits.body)
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> [route.path for route in ROUTES if route.face == "PiFaaS"]
+#   ['/logs/{name}', '/schedule', '/schedule/{name}', '/schedule/{name}']
+#   >>> route, _, parts = find_route(ROUTES, Request("GET", "/logs/a.py"))
+#   >>> route.handler.__name__, parts
+#   ('pifaas_logs', {'name': 'a.py'})
+#   >>> checked_env({"LD PRELOAD": "x"})
+#   Traceback (most recent call last):
+#   ...
+#   faas.FaasError: 'LD PRELOAD' is no name of an environment variable
+#
+# Roads not taken ------------------------------------------------------------
+#   A process per face, as the older platforms were: five registries of
+#     functions that would have to agree.
+#   A plugin interface: the tables are the interface. A sixth face is a sixth
+#     table, and a reader sees all of them on one page.
+#   Imitating bugs: a status of 200 for a crash is a promise to nobody.
+#
+# Real world -----------------------------------------------------------------
+#   MinIO speaks S3's API, and CockroachDB PostgreSQL's protocol, for the same
+#   reason: clients are harder to replace than servers. Knative's answer to
+#   many APIs was to define one more, and to let gateways translate.
+
+# ============================================================================
+# Chapter 11. Time: who calls when nobody calls?
+# ============================================================================
+#
+# Fault 14 of the toy: it never does anything on its own. Unix has had the
+# part for this since 1975, and it is running on the reader's machine now, so
+# the platform does not build another one. It reads cron's expressions, in
+# order to refuse the wrong ones and to say when the next run will be; and it
+# writes lines into the user's crontab, each of which calls this very file.
+# So a scheduled run passes through the waist like any other, and is logged
+# and recorded. Where there is no cron, a thread reads the clock instead.
+#
+#       .-------------- minute        0-59
+#       | .------------ hour          0-23
+#       | | .---------- day of month  1-31
+#       | | | .-------- month         1-12 or jan-dec
+#       | | | | .------ weekday       0-7 or sun-sat; 0 and 7 are Sunday
+#       | | | | |
+#       0 3 * * mon-fri      at 3:00 on working days
+#
+# Promised: nothing.
+
+import shlex
+
+# 11.1 Reading an expression -------------------------------------------------
+#
+#       list  = range { "," range }
+#       range = "*" | number | number "-" number      then, not after one
+#               [ "/" step ]                          number alone, a step
+#
+# A step counts from the range's beginning: */25 is 0, 25, 50, and then 0
+# again, for a field knows nothing of the field beside it.
+
+MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+WEEKDAYS = "sun mon tue wed thu fri sat".split()
+
+CRON_FIELDS = (("minute", 0, 59, []), ("hour", 0, 23, []),
+               ("day of month", 1, 31, []), ("month", 1, 12, MONTHS),
+               ("weekday", 0, 7, WEEKDAYS))
+
+CRON_MACROS = {"@hourly": "0 * * * *", "@daily": "0 0 * * *",
+               "@midnight": "0 0 * * *", "@weekly": "0 0 * * 0",
+               "@monthly": "0 0 1 * *", "@yearly": "0 0 1 1 *",
+               "@annually": "0 0 1 1 *"}
+
+
+class Cron(typing.NamedTuple):
+    """A cron expression, understood."""
+    minutes: frozenset
+    hours: frozenset
+    days: frozenset
+    months: frozenset
+    weekdays: frozenset         # 0 to 6, Sunday is 0
+    either: bool                # a day matches by its date or its weekday
+    wild: bool                  # minute or hour begins with *: see 11.2
+
+
+def cron_parse(text):
+    """Understand a cron expression.
+
+    >>> sorted(cron_parse("*/25 9-17/4 * * mon").minutes)
+    [0, 25, 50]
+    >>> cron_parse("61 * * * *")
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: Invalid cron expression: the minute '61' is not within \
+0-59
+
+    Errors: FaasError bad_input. Source: crontab(5) of Vixie cron.
+    """
+    if "\n" in text or "\r" in text:
+        raise FaasError("bad_input", "Invalid cron expression: it has more "
+                        "than one line")
+    fields = CRON_MACROS.get(text.strip().lower(), text).split()
+    if len(fields) != 5:
+        raise FaasError("bad_input", "Invalid cron expression: it has "
+                        f"{len(fields)} fields instead of minute, hour, day "
+                        "of month, month and weekday")
+    minutes, hours, days, months, weekdays = (
+        frozenset(cron_field(field, *rule))
+        for field, rule in zip(fields, CRON_FIELDS))
+    star = [field.startswith("*") for field in fields]
+    # Vixie cron: where both days are restricted, either of them will do.
+    return Cron(minutes, hours, days, months,
+                frozenset(day % 7 for day in weekdays),
+                not star[2] and not star[4], star[0] or star[1])
+
+
+def cron_field(field, name, low, high, words):
+    """Give the numbers of one field.
+
+    >>> sorted(cron_field("jan,6-8", "month", 1, 12, MONTHS))
+    [1, 6, 7, 8]
+    """
+    numbers = set()
+    for part in field.split(","):
+        span, slash, step = part.partition("/")
+        first, dash, last = span.partition("-")
+        if span == "*":
+            begin, end = low, high
+        else:
+            begin = cron_number(first, name, low, high, words)
+            end = cron_number(last, name, low, high, words) if dash else begin
+        if begin > end:
+            raise FaasError("bad_input", f"Invalid cron expression: the "
+                            f"{name} range {span[:20]!r} goes backwards; "
+                            "write it as two")
+        if slash and (not re.fullmatch("[1-9][0-9]{0,3}", step) or
+                      not dash and span != "*"):
+            raise FaasError("bad_input", f"Invalid cron expression: the "
+                            f"{name} step in {part[:20]!r} needs a range "
+                            "before and a number after it")
+        numbers.update(range(begin, end + 1, int(step or 1)))
+    return numbers
+
+
+def cron_number(text, name, low, high, words):
+    """Read a number, or a month or weekday by name."""
+    if text.lower() in words:
+        return words.index(text.lower()) + low
+    if not re.fullmatch("[0-9]{1,4}", text, re.ASCII) or not (
+            low <= int(text) <= high):
+        raise FaasError("bad_input", f"Invalid cron expression: the {name} "
+                        f"{text[:20]!r} is not within {low}-{high}")
+    return int(text)
+
+
+# 11.2 The next time ---------------------------------------------------------
+#
+# An expression speaks of the clock on the wall, and twice a year that clock
+# is moved. What Vixie cron does about it (cron(8)), and so do we:
+#
+#                                 3:30 each day      every 15 minutes
+#       the hour is skipped       at its end         it does not exist
+#       the hour comes twice      once               both times
+#
+# Wall time and instants are turned into each other by datetime, where `fold`
+# says which of two equal readings of the clock is meant (PEP 495).
+
+
+def day_matches(cron, date):
+    """Tell whether a cron expression can fire on a date."""
+    by_date = date.day in cron.days
+    by_weekday = date.isoweekday() % 7 in cron.weekdays
+    if date.month not in cron.months:
+        return False
+    return by_date or by_weekday if cron.either else by_date and by_weekday
+
+
+def wall_of(instant, zone):
+    """Give what a clock in `zone` shows at an instant."""
+    return datetime.datetime.fromtimestamp(instant, zone).replace(
+        tzinfo=None, fold=0)
+
+
+def instants_of(wall, zone, wild):
+    """Give the instants at which a job for this wall time fires.
+
+    >>> import zoneinfo
+    >>> berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    >>> gap = datetime.datetime(2026, 3, 29, 2, 30)       # 2:00 is 3:00
+    >>> [str(wall_of(t, berlin)) for t in instants_of(gap, berlin, False)]
+    ['2026-03-29 03:00:00']
+    >>> twice = datetime.datetime(2026, 10, 25, 2, 30)    # 3:00 is 2:00
+    >>> [len(instants_of(twice, berlin, wild)) for wild in (False, True)]
+    [1, 2]
+    """
+    first, second = (wall.replace(tzinfo=zone, fold=fold).timestamp()
+                     for fold in (0, 1))
+    if wall_of(first, zone) == wall:
+        return [first] if first == second or not wild else [first, second]
+    if wild:
+        return []
+    # In a gap, fold 1 reckons with the offset after it, and so comes out
+    # before it: from there, minute by minute, to where the clock has jumped.
+    while wall_of(second, zone) < wall:
+        second += 60
+    return [second]
+
+
+def cron_next(cron, after, zone=None):
+    """Give the first instant after `after` at which a job fires, or None.
+
+    Instants are seconds since 1970; `zone` is a tzinfo, or None for this
+    machine's own zone.
+
+    >>> utc = datetime.timezone.utc
+    >>> leap = cron_next(cron_parse("0 12 29 2 *"), 1e9, utc)
+    >>> str(wall_of(leap, utc))
+    '2004-02-29 12:00:00'
+    """
+    day = wall_of(after, zone).date() - datetime.timedelta(days=1)
+    for _ in range(8 * 366 + 2):        # 29 February may be 8 years away
+        if day_matches(cron, day):
+            fires = [instant
+                     for hour in cron.hours for minute in cron.minutes
+                     for instant in instants_of(datetime.datetime(
+                         day.year, day.month, day.day, hour, minute),
+                         zone, cron.wild)
+                     if instant > after]
+            if fires:
+                return min(fires)
+        day += datetime.timedelta(days=1)
+    return None
+
+
+# 11.3 Writing a crontab -----------------------------------------------------
+#
+# The crontab is the user's. We own the lines between two markers, and not one
+# byte more (promise S5). The markers name the data folder, so two platforms
+# on one machine keep out of each other's lines:
+#
+#       # BEGIN faas.py /home/pi/data
+#       */5 * * * * /usr/bin/python3 /home/pi/faas.py invoke hello.py ...
+#       # END faas.py /home/pi/data
+#
+# Two traps of crontab(5): a % in a command is a line break, and a command
+# may have 999 characters. Vixie cron takes \% for a %; busybox does not, so
+# a % is refused where it would be ours to write.
+
+MAX_CRON_LINE = 990         # Debian's cron takes some more, and no 1030
+
+
+def cron_line(expression, argv):
+    """Make the crontab line that runs `argv`.
+
+    >>> cron_line("@daily", ["/usr/bin/python3", "/srv/my faas.py"])
+    "@daily /usr/bin/python3 '/srv/my faas.py' >/dev/null 2>&1"
+
+    Errors: FaasError bad_input, for what no crontab line can hold.
+    """
+    line = f"{expression} {shlex.join(argv)} >/dev/null 2>&1"
+    if "%" in line or not line.isprintable() or len(line) > MAX_CRON_LINE:
+        raise FaasError("bad_input", "cron cannot take this line, for it is "
+                        f"longer than {MAX_CRON_LINE} characters or has a % "
+                        f"in it: {line[:200]}")
+    return line
+
+
+def crontab_with(crontab, owner, lines):
+    """Give a crontab with `owner`'s block replaced by `lines`, as bytes.
+
+    >>> crontab_with(b"MAILTO=me\\n", "/d", ["@daily true"]).decode()
+    'MAILTO=me\\n# BEGIN faas.py /d\\n@daily true\\n# END faas.py /d\\n'
+    >>> crontab_with(_.encode(), "/d", [])
+    b'MAILTO=me\\n'
+
+    Errors: FaasError conflict, where somebody has broken the block.
+    """
+    begin, end = (f"# {word} faas.py {owner}\n".encode()
+                  for word in ("BEGIN", "END"))
+    block = b"".join([begin, *(line.encode() + b"\n" for line in lines), end]
+                     ) if lines else b""
+    rows = crontab.splitlines(keepends=True)
+    if begin not in rows and end not in rows:
+        if block and rows and not crontab.endswith(b"\n"):
+            block = b"\n" + block
+        return crontab + block
+    if rows.count(begin) != 1 or rows.count(end) != 1 or (
+            rows.index(begin) > rows.index(end)):
+        raise FaasError("conflict", "the crontab has our markers in disorder:"
+                        f" repair the lines {begin.decode().strip()!r} and "
+                        f"{end.decode().strip()!r} by hand")
+    before, after = rows[:rows.index(begin)], rows[rows.index(end) + 1:]
+    return b"".join(before) + block + b"".join(after)
+
+
+# SHELL.
+
+
+def have_crontab():
+    """Tell whether this machine has the command crontab."""
+    import shutil
+    return shutil.which("crontab") is not None
+
+
+def crontab_run(*arguments, text=b""):
+    try:
+        return subprocess.run(["crontab", *arguments], input=text,
+                              capture_output=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FaasError("unavailable", "the command crontab does not work: "
+                        f"{error}") from None
+
+
+def crontab_rewrite(owner, lines):
+    """Put our lines into the user's crontab; nothing, if they are there."""
+    old = crontab_run("-l")
+    if old.returncode and b"no crontab" not in old.stderr:
+        raise FaasError("unavailable", "crontab -l says: "
+                        + old.stderr.decode("utf-8", "replace").strip())
+    new = crontab_with(old.stdout, owner, lines)
+    if new == old.stdout:
+        return
+    done = crontab_run("-", text=new)
+    if done.returncode:
+        raise FaasError("bad_input", "crontab refuses our lines: "
+                        + done.stderr.decode("utf-8", "replace").strip())
+
+
+# 11.4 SHELL: schedules ------------------------------------------------------
+#
+# A schedule is a row; crontab lines are made from the rows, never read back.
+# A run that is still going when the next is due makes the next one skip:
+# otherwise a job that once takes longer than its period soon runs a hundred
+# times. A lock on a file tells, because the run before may be another
+# process's: the kernel lets go of it when that process ends, however it ends.
+
+SCHEDULE_TABLE = """
+CREATE TABLE IF NOT EXISTS schedules (
+    function TEXT PRIMARY KEY, expression TEXT NOT NULL);
+"""
+
+
+class Schedules:
+    """Who is called when; at most one schedule a function.
+
+    `argv_of(name)` gives the command for the crontab; without it the clock
+    thread of start_clock() is the one that calls.
+    """
+
+    def __init__(self, platform, argv_of=None):
+        self.platform, self.argv_of = platform, argv_of
+        self.turn, self.stopped = threading.RLock(), threading.Event()
+        self.thread = None
+        self.database = open_database(
+            os.path.join(platform.data, "faas.db"), SCHEDULE_TABLE)
+        self.locks = os.path.join(platform.data, "locks")
+        os.makedirs(self.locks, exist_ok=True)
+
+    def all(self):
+        """Give every schedule, as a dict of function and expression."""
+        with self.turn:
+            return dict(self.database.execute(
+                "SELECT * FROM schedules ORDER BY function"))
+
+    def put(self, name, expression):
+        """Set a function's schedule.
+
+        Errors: FaasError bad_input, not_found; those of the crontab.
+        """
+        cron = cron_parse(expression)
+        if cron_next(cron, time.time()) is None:
+            raise FaasError("bad_input", "Invalid cron expression: this date "
+                            "never comes")
+        try:
+            self.platform.find(name)
+        except FaasError as error:
+            if error.kind != "not_found":
+                raise
+            raise FaasError("not_found", "Function not found for scheduling"
+                            ) from None
+        self.change("INSERT OR REPLACE INTO schedules VALUES (?, ?)",
+                    (name, expression))
+
+    def remove(self, name):
+        """Remove a function's schedule. Errors: FaasError not_found."""
+        if not self.change("DELETE FROM schedules WHERE function=?", (name,)):
+            raise FaasError("not_found", f"{name[:64]} has no schedule")
+
+    def forget(self, name):
+        """Remove a function's schedule, if it has one."""
+        with contextlib.suppress(FaasError):
+            self.remove(name)
+
+    def change(self, statement, values):
+        """Change the rows and the crontab, both or none."""
+        with self.turn, self.database as database:
+            changed = database.execute(statement, values).rowcount
+            self.write_crontab()        # Its error takes the change back.
+        return changed
+
+    def write_crontab(self):
+        if self.argv_of:
+            crontab_rewrite(self.platform.data, [
+                cron_line(expression, self.argv_of(name))
+                for name, expression in self.all().items()])
+
+    def fire(self, name):
+        """Run a function because it is time; give the Result."""
+        with open(os.path.join(self.locks, check_name(name)), "wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return self.skip(name)
+            return self.platform.invoke(Call(
+                name, headers={"X-Trigger": "cron"}, trigger="cron"))
+
+    def skip(self, name):
+        now = time.time()
+        sentence = "skipped, because the run before it is still going"
+        self.platform.journal.record(Execution(
+            new_id(now), name, 0, "cron", now, 0.0, "", "skipped", 0, 0,
+            sentence))
+        return Result("conflict", sentence=sentence)
+
+    # The clock, where there is no cron. It wakes once a minute, and asks for
+    # what has become due since it last looked; after a sleep of the machine
+    # that is at most one run of each, for the past is past.
+
+    def due(self, last, now):
+        """List the functions that fire after `last` and up to `now`."""
+        return [name for name, expression in self.all().items()
+                if (cron_next(cron_parse(expression), last) or now + 1) <= now]
+
+    def start_clock(self):
+        self.thread = threading.Thread(target=self.clock, name="clock")
+        self.thread.start()
+
+    def clock(self):
+        last = time.time()
+        while not self.stopped.wait(60.02 - time.time() % 60):
+            now = time.time()
+            for name in self.due(max(last, now - 90), now):
+                threading.Thread(target=self.fire, args=(name,)).start()
+            last = now
+
+    def close(self):
+        self.stopped.set()
+        if self.thread:
+            self.thread.join()
+        self.database.close()
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> utc = datetime.timezone.utc
+#   >>> def next_of(text): return str(wall_of(cron_next(cron_parse(text), 0,
+#   ...                                                 utc), utc))
+#   >>> next_of("0 0 31 * *"), next_of("0 0 13 * fri")   # not the 13th?
+#   ('1970-01-31 00:00:00', '1970-01-02 00:00:00')
+#   >>> cron_next(cron_parse("0 0 30 feb *"), 0) is None
+#   True
+#
+# Roads not taken ------------------------------------------------------------
+#   A thread that keeps all schedules, everywhere: it dies with the platform;
+#     cron runs the job all the same, in a process of its own.
+#   systemd timers: better in many ways, absent on many machines, and two
+#     files per schedule.
+#   Catching up after a night's sleep: anacron's subject. A backup wants it, a
+#     good-morning mail does not, and five fields cannot say which.
+#
+# Real world -----------------------------------------------------------------
+#   EventBridge Scheduler adds a year field and time zones, and may call twice
+#   ("at least once"). Kubernetes' CronJob lets one choose about overlap:
+#   Allow, Forbid or Replace; here it is Forbid.
+
+# ============================================================================
+# Chapter 17. Switching it on: from argv to a running platform
+# ============================================================================
+#
+# Everything is made; this chapter starts it in the right order and stops it in
+# the reverse one. The order is not a matter of taste:
+#
+#       listen        first, so that a taken port has started nothing
+#       lock          one platform per data folder; the kernel lets go of it
+#       nursery       before the first thread, as chapter 3 asks
+#       sweep         what an earlier crash left on the shelf
+#       serve         from here on somebody may call
+#
+#       SIGTERM ->    stop listening; let running calls finish, 10 s at most;
+#                     end workers, nursery, journal; exit 0
+#
+# The rest of the chapter is the command line. Each command is a client of the
+# platform that runs on the same data folder, found by the file server.json
+# in it; `invoke` works without one too, by being the platform itself for the
+# length of one call. That is also what a crontab line runs.
+#
+# Promised: nothing.
+
+# 17.1 Settings --------------------------------------------------------------
+
+
+def is_loopback(host):
+    """Tell whether only this machine can reach an address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, False)
+    """
+    return host in ("localhost", "::1") or bool(
+        re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
+def port_number(text):
+    """Read a port: 0 for any free one, negative for none.
+
+    >>> port_number("8080")
+    8080
+
+    Errors: ValueError, which argparse turns into a sentence.
+    """
+    number = int(text)
+    if number > 65535:
+        raise ValueError
+    return number
+
+
+def port_from(environ, default, *names):
+    """Take a port from the first of some variables that is set.
+
+    >>> port_from({"http_PORT": "9"}, 8000, "HTTP_PORT", "http_PORT")
+    9
+
+    Errors: FaasError bad_input.
+    """
+    for name in names:
+        if environ.get(name):
+            try:
+                return port_number(environ[name])
+            except ValueError:
+                raise FaasError("bad_input", f"the variable {name} must be a "
+                                "port number, negative for none") from None
+    return default
+
+
+def limits_from(pairs, environ):
+    """Make the Limits that options and EXECUTION_TIMEOUT ask for.
+
+    >>> limits_from(["output=1000", "timeout=2.5"], {})[2:4]
+    (6291456, 1000)
+
+    Errors: FaasError bad_input.
+    """
+    wanted = {}
+    if environ.get("EXECUTION_TIMEOUT"):
+        pairs = ["timeout=" + environ["EXECUTION_TIMEOUT"], *pairs]
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        kind = typing.get_type_hints(Limits).get(name)
+        try:
+            wanted[name] = kind(value)
+            good = 0 < wanted[name] < 1 << 50
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise FaasError("bad_input", f"the limit {pair[:60]!r} is not of "
+                            f"the form NAME=NUMBER, with a name of "
+                            f"{', '.join(Limits._fields)}")
+    return Limits(**wanted)
+
+
+def api_key(data):
+    """Give the platform's API key; the first start makes one, mode 0600."""
+    path = os.path.join(data, "api_key")
+    if not os.path.exists(path):
+        fresh = f"{path}.{os.getpid()}"
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600),
+                  "w") as file:
+            file.write(os.urandom(32).hex())
+        os.replace(fresh, path)
+    with open(path) as file:
+        return file.read().strip()
+
+
+# 17.2 SHELL: serve ----------------------------------------------------------
+
+
+def take_data_folder(data):
+    """Lock a data folder for this process; the open file holds the lock.
+
+    Errors: FaasError unavailable.
+    """
+    os.makedirs(data, mode=0o700, exist_ok=True)
+    file = open(os.path.join(data, "lock"), "wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise FaasError("unavailable", "another faas.py serves the data "
+                        f"folder {data}") from None
+    return file
+
+
+def platform_of(args):
+    """Make the Platform that the options ask for."""
+    return Platform(
+        ".", args.functions, args.data, args.logs, args.idle,
+        limits_from(args.limit, os.environ),
+        Retention(args.keep_days, int(args.keep_size * (1 << 20))))
+
+
+def cron_command(args):
+    """Make the function that gives a scheduled function's command."""
+    folders = [os.path.abspath(folder) for folder in
+               (args.functions, args.data, args.logs)]
+
+    def argv_of(name):
+        return [sys.executable, os.path.abspath(__file__), "invoke", name,
+                "--trigger", "cron", "--functions", folders[0],
+                "--data", folders[1], "--logs", folders[2]]
+    return argv_of
+
+
+def serve(args):
+    """Run the platform until SIGTERM or Ctrl-C; give the exit code."""
+    listeners = [HttpServer(args.host, port) for port in
+                 (args.port, args.data_port) if port >= 0]
+    if not listeners:
+        raise FaasError("bad_input", "every door is turned off")
+    data = os.path.abspath(args.data)
+    lock, key = take_data_folder(data), api_key(data)
+    threading.stack_size(STACK)
+    stop = threading.Event()
+    for number in signal.SIGTERM, signal.SIGINT:
+        signal.signal(number, lambda *_: stop.set())
+    platform = platform_of(args)
+    platform.shelf.sweep()
+    use_cron = args.clock == "crontab" or (
+        args.clock == "auto" and have_crontab())
+    schedules = Schedules(platform, cron_command(args) if use_cron else None)
+    if args.clock != "off" and not use_cron:
+        schedules.start_clock()
+    start_doors(args, listeners, platform, schedules, key)
+    try:
+        schedules.write_crontab()
+    except FaasError as error:
+        print(f"faas: schedules wait: {error}", file=sys.stderr)
+    note = os.path.join(data, "server.json")
+    write_note(note, {"pid": os.getpid(), "url": listeners[0].url,
+                      "data_url": listeners[-1].url})
+    print(greeting(args, listeners, use_cron, platform), flush=True)
+    stop.wait()
+    for listener in listeners:
+        listener.stop()
+    platform.close()
+    schedules.close()
+    with contextlib.suppress(OSError):
+        os.remove(note)
+    lock.close()
+    return 0
+
+
+def start_doors(args, listeners, platform, schedules, key):
+    """Let each listener serve its routes."""
+    local, limits = is_loopback(args.host), platform.limits
+    data_url = listeners[-1].url
+    for listener in listeners:
+        everything = listener is listeners[0] and args.port >= 0
+        door = Door(platform, ROUTES if everything else CALL_ROUTES, local,
+                    key, schedules, data_url)
+        listener.start(door, upload_limit(limits) if everything else
+                       lambda request: limits.body)
+
+
+def write_note(path, value):
+    """Write a JSON file in one instant."""
+    with open(path + ".new", "w") as file:
+        json.dump(value, file)
+    os.replace(path + ".new", path)
+
+
+def greeting(args, listeners, use_cron, platform):
+    """Say in a few lines what runs, where, and what to try."""
+    clock = "off" if args.clock == "off" else (
+        "this user's crontab" if use_cron else
+        "a clock thread of our own, for there is no crontab here")
+    lines = [f"faas.py {__version__} serves {platform.functions}"]
+    if args.port >= 0:
+        lines.append(f"  everything   {listeners[0].url}")
+    if args.data_port >= 0:
+        lines.append(f"  calls only   {listeners[-1].url}")
+    lines.append(f"  schedules    {clock}")
+    if not is_loopback(args.host):
+        lines.append(f"  API key      in {args.data}/api_key; management "
+                     "needs it")
+    names = [fn.name for fn in platform.listing()]
+    name = "shout" if "shout" in names else names[0] if names else ""
+    lines.append(f"  try          curl -d hello {listeners[0].url}/{name}"
+                 if name else "  try          put an executable file into "
+                 f"{args.functions}")
+    return "\n".join([*lines, "  stop         Ctrl-C"])
+
+
+# 17.3 The client ------------------------------------------------------------
+
+
+def find_server(args):
+    """Give the running platform's address, or None.
+
+    A server.json may be left of a platform that was killed; the lock tells.
+    """
+    if args.url:
+        return args.url
+    lock = os.path.join(args.data, "lock")
+    try:
+        with open(os.path.join(args.data, "server.json")) as file:
+            url = json.load(file)["url"]
+        with open(lock, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return url.replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def ask(args, method, path, body=b"", headers={}):
+    """Ask the running platform; give the body of its answer.
+
+    Errors: FaasError, with the kind of the answer's status.
+    """
+    import http.client
+    url = find_server(args)
+    if not url:
+        raise FaasError("unavailable", "no faas.py serves the data folder "
+                        f"{args.data}: start one with `faas serve`")
+    place = urllib.parse.urlsplit(url)
+    headers = dict(headers)
+    with contextlib.suppress(OSError):
+        with open(os.path.join(args.data, "api_key")) as file:
+            headers["Authorization"] = "Bearer " + file.read().strip()
+    connection = http.client.HTTPConnection(place.hostname, place.port)
+    try:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        found = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise FaasError("unavailable", f"{url} does not answer: {error}"
+                        ) from None
+    finally:
+        connection.close()
+    if answer.status < 400:
+        return found
+    kinds = {kind.http: name for name, kind in KINDS.items()}
+    sentence, _, detail = found.partition(b"\n")
+    raise FaasError(kinds.get(answer.status, "crashed"),
+                    sentence.decode("utf-8", "replace"), detail)
+
+
+def pack(path):
+    """Read what a person wants to deploy: a folder, an archive or a file.
+
+    Errors: FaasError not_found, and those of read_bundle and read_folder.
+    """
+    if os.path.isdir(path):
+        return read_folder(path)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise FaasError("not_found", f"{path} cannot be read: "
+                        f"{error.strerror}") from None
+    if data[:2] in (b"PK", b"\x1f\x8b") or path.endswith(".tar"):
+        return read_bundle(data)
+    name = "fn.py" if path.endswith(".py") and b"def fn" in data else "fn.sh"
+    return {name: Item(data, True)}
+
+
+def show(args, value, table):
+    """Print a value as JSON, or as rows of a table."""
+    if args.json:
+        print(json.dumps(value, indent=1))
+        return
+    rows = [[str(cell) for cell in row] for row in table]
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in
+                        zip(row, widths)).rstrip())
+
+
+# 17.4 SHELL: commands -------------------------------------------------------
+
+
+def do_deploy(args):
+    env = dict(pair.partition("=")[::2] for pair in args.env)
+    bundle = base64.b64encode(pack_tar(pack(args.path))).decode()
+    body = {"bundle": bundle, "tongue": args.tongue, "env": env,
+            "threads": args.threads, "timeout": args.timeout}
+    fn = json.loads(ask(args, "PUT", function_path(args.name),
+                        json.dumps(body)))
+    show(args, fn, [[f"{fn['name']} serves version {fn['version']}",
+                     fn["tongue"], fn["digest"][:12]]])
+
+
+def function_path(name, rest=""):
+    return f"/-/functions/{check_name(name)}{rest}"
+
+
+def do_invoke(args):
+    """Call a function and print its answer; works without a server."""
+    body = read_data(args.data_text)
+    if find_server(args):
+        headers = {"X-Timeout": f"{args.timeout:f}s"} if args.timeout else {}
+        answer = ask(args, "POST", function_path(args.name, "/run?trigger="
+                                                 + args.trigger), body,
+                     headers)
+    else:
+        answer = invoke_here(args, body)
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
+
+
+def read_data(text):
+    """Turn -d into a body: the text itself, @FILE, or @- for stdin."""
+    if not text.startswith("@"):
+        return text.encode("utf-8", "surrogateescape")
+    if text == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        with open(text[1:], "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise FaasError("not_found", f"{text[1:]} cannot be read: "
+                        f"{error.strerror}") from None
+
+
+def invoke_here(args, body):
+    """Be the platform for one call."""
+    with platform_of(args) as platform:
+        if args.trigger == "cron":
+            schedules = Schedules(platform)
+            result = schedules.fire(args.name)
+            schedules.close()
+        else:
+            result = platform.invoke(Call(
+                args.name, body, trigger="cli", timeout=args.timeout))
+    if result.kind != "ok":
+        raise FaasError(result.kind, result.sentence, result.body)
+    return result.body
+
+
+def do_list(args):
+    functions = json.loads(ask(args, "GET", "/-/functions"))
+    show(args, functions, [["NAME", "TONGUE", "VERSION", "FROM", "NOTE"]] + [
+        [fn["name"], fn["tongue"], fn["version"] or "-", fn["source"],
+         fn["note"].partition("\n")[0]] for fn in functions])
+
+
+def do_logs(args):
+    """Print a function's log, and with -f what is added to it."""
+    path, shown = f"/logs/{check_name(args.name)}", b""
+    while True:
+        log = ask(args, "GET", path)
+        fresh = log[len(shown):] if log.startswith(shown) else log
+        sys.stdout.buffer.write(fresh)
+        sys.stdout.buffer.flush()
+        shown = log
+        if not args.follow:
+            return
+        time.sleep(0.5)
+
+
+def do_versions(args):
+    versions = json.loads(ask(args, "GET",
+                              function_path(args.name, "/versions")))
+    show(args, versions, [["VERSION", "TONGUE", "DIGEST", "CREATED", ""]] + [
+        [one["number"], one["tongue"], one["digest"][:12],
+         datetime.datetime.fromtimestamp(one["created"]).isoformat(
+             " ", "seconds"), "active" if one["active"] else ""]
+        for one in versions])
+
+
+def do_rollback(args):
+    fn = json.loads(ask(args, "POST", function_path(args.name, "/rollback"),
+                        json.dumps({"version": args.version})))
+    show(args, fn, [[f"{fn['name']} serves version {fn['version']}"]])
+
+
+def do_delete(args):
+    ask(args, "DELETE", function_path(args.name))
+
+
+def do_schedule(args):
+    """List the schedules, or set or remove one."""
+    if not args.name:
+        schedules = json.loads(ask(args, "GET", "/schedule"))
+        show(args, schedules, [["NAME", "SCHEDULE"], *schedules.items()])
+    elif args.remove:
+        ask(args, "DELETE", f"/schedule/{check_name(args.name)}")
+    elif args.expression:
+        ask(args, "POST", f"/schedule/{check_name(args.name)}",
+            args.expression.encode())
+    else:
+        raise FaasError("bad_input", "give an expression, such as "
+                        "'*/5 * * * *', or --remove")
+
+
+def make_parser():
+    """Describe the command line."""
+    import argparse
+    parser = argparse.ArgumentParser(
+        prog="faas", description="A Function-as-a-Service platform in one "
+        "file. Without a command, it serves.",
+        epilog="Exit codes: 0 ok; 1 it cannot start; " + "; ".join(
+            f"{kind.exit} {name}" for name, kind in KINDS.items()) + ".")
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(do=serve, command="serve")
+    add_serve_options(parser)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    add = functools.partial(add_command, commands)
+    add("serve", serve, "run the platform (the default)")
+    one = add("deploy", do_deploy, "make a function of a folder, archive or "
+              "file", "NAME", "PATH")
+    one.add_argument("--tongue", default="", choices=[
+        name for name, tongue in TONGUES.items() if tongue.marker])
+    one.add_argument("--threads", type=int, default=1,
+                     help="workers to keep ready")
+    one.add_argument("--env", action="append", default=[], metavar="K=V")
+    one.add_argument("--timeout", type=float, default=0, metavar="S")
+    one = add("invoke", do_invoke, "call a function", "NAME")
+    one.add_argument("-d", dest="data_text", default="", metavar="DATA",
+                     help="the body; @FILE reads it, @- from stdin")
+    one.add_argument("--timeout", type=float, default=0, metavar="S")
+    one.add_argument("--trigger", default="cli", choices=["cli", "cron"])
+    add("list", do_list, "every function that can be called")
+    one = add("logs", do_logs, "what a function printed", "NAME")
+    one.add_argument("-f", dest="follow", action="store_true")
+    add("versions", do_versions, "the versions of a function", "NAME")
+    one = add("rollback", do_rollback, "let another version serve", "NAME")
+    one.add_argument("version", type=int, metavar="VERSION")
+    one = add("schedule", do_schedule, "list, set or remove schedules")
+    one.add_argument("name", nargs="?", metavar="NAME")
+    one.add_argument("expression", nargs="?", metavar="EXPRESSION")
+    one.add_argument("--remove", action="store_true")
+    add("delete", do_delete, "delete an uploaded function", "NAME")
+    return parser
+
+
+def add_command(commands, name, do, what, *positional):
+    """Add one command; every option of the platform works after it too."""
+    one = commands.add_parser(name, help=what, description=what)
+    one.set_defaults(do=do, command=name)
+    for argument in positional:
+        one.add_argument(argument.lower(), metavar=argument)
+    add_serve_options(one, again=True)
+    one.add_argument("--json", action="store_true",
+                     help="print data as JSON")
+    return one
+
+
+def add_serve_options(parser, again=False):
+    """Add the options of the platform; `again`, without their defaults."""
+    import argparse
+
+    def add(flag, default, what, **more):
+        parser.add_argument(
+            flag, default=argparse.SUPPRESS if again else default,
+            help=what, **more)
+    add("--functions", "functions", "the folder of functions", metavar="DIR")
+    add("--data", "data", "the folder of state", metavar="DIR")
+    add("--logs", "logs", "the folder of logs", metavar="DIR")
+    add("--url", os.environ.get("FAAS_URL", ""),
+        "the platform to ask, if it is not the one on --data")
+    add("--host", "127.0.0.1", "the address to listen on; any but loopback "
+        "asks for the API key", metavar="ADDRESS")
+    add("--port", port_from(os.environ, 8080, "PORT"),
+        "of everything; -1 for none", type=port_number, metavar="N")
+    add("--data-port", port_from(os.environ, 8000, "HTTP_PORT", "http_PORT"),
+        "of calls only; -1 for none", type=port_number, metavar="N")
+    add("--clock", "auto", "who keeps the schedules",
+        choices=["auto", "crontab", "builtin", "off"])
+    add("--idle", Platform.IDLE, "s until unused workers end",
+        type=float, metavar="S")
+    add("--keep-days", Retention().days, "executions are kept so long",
+        type=float, metavar="DAYS")
+    add("--keep-size", Retention().size / (1 << 20), "and so much of them",
+        type=float, metavar="MB")
+    add("--limit", [], "change a limit of all functions, e.g. "
+        "output=1000000", action="append", metavar="NAME=NUMBER")
+
+
+def main(argv=None):
+    """Run the command line; give the exit code."""
+    try:
+        args = make_parser().parse_args(argv)
+        return args.do(args) or 0
+    except FaasError as error:
+        print(f"faas: {error}", file=sys.stderr)
+        sys.stderr.flush()
+        sys.stdout.buffer.write(error.detail)
+        starting = "args" not in vars() or args.command == "serve"
+        return 1 if starting else KINDS[error.kind].exit
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 130
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> make_parser().parse_args(["invoke", "shout", "-d", "hi"]).data_text
+#   'hi'
+#   >>> main(["invoke", "no-such-function", "--data", "/tmp/faas-try/data",
+#   ...       "--functions", "/tmp/faas-try/f", "--logs", "/tmp/faas-try/l"])
+#   5
+#   >>> port_from({"PORT": "http"}, 8080, "PORT")
+#   Traceback (most recent call last):
+#   ...
+#   faas.FaasError: the variable PORT must be a port number, negative for none
+#
+# Roads not taken ------------------------------------------------------------
+#   A configuration file: a third place for what options and variables say.
+#   A daemon that detaches itself: systemd, tmux or `&` do that, each better.
+#   Commands that open the database themselves: two writers of one truth.
+#
+# Real world -----------------------------------------------------------------
+#   kubectl, docker and faas-cli are the same: a thin client, and an API that
+#   can do all that the client can. Kubernetes drains in this order too, and
+#   gives a pod 30 s where a call here has 10.
+
+if __name__ == "__main__":
+    sys.exit(main())

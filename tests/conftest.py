@@ -1,0 +1,187 @@
+"""What the test files share: a real server, an upload, and patience.
+
+    def test_the_body_comes_back_in_capitals(server):
+        faas = server()
+        script(faas, "shout", "tr a-z A-Z")
+        assert faas.post("/shout", b"hi").body == b"HI"
+
+A server keeps all that it has in its `home`. To start one again on what
+another has left behind: server(home=faas.home).
+"""
+
+import base64
+import http.client
+import io
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import typing
+import urllib.parse
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FAAS = ROOT / "faas.py"
+
+# What a developer may have set for a server of his own.
+OURS = {"PORT", "HTTP_PORT", "http_PORT", "DATA_DIR", "API_KEY", "BASE_URL",
+        "EXECUTION_TIMEOUT"}
+
+
+def eventually(question, seconds=10):
+    """Ask until the answer is true, and return it; fail after `seconds`."""
+    end = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < end, f"not within {seconds} s: {question}"
+        time.sleep(0.01)
+    return answer
+
+
+def zip_of(files):
+    """Pack {path: text or bytes} as `zip -r` would.
+
+    >>> zip_of({"fn.py": "def fn(input): return input"})[:2]
+    b'PK'
+    """
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as bundle:
+        for path, text in files.items():
+            bundle.writestr(path, text)
+    return packed.getvalue()
+
+
+def script(faas, name, lines):
+    """Put a shell script into a server's functions, ready to be called."""
+    path = faas.functions / name
+    path.write_text(f"#!/bin/sh\n{lines}\n")
+    path.chmod(0o755)
+    return path
+
+
+class Answer(typing.NamedTuple):
+    """What came back over HTTP."""
+    status: int
+    headers: typing.Any         # asked as a dict, whatever the case
+    body: bytes
+
+
+class Server:
+    """One `faas.py serve` in a process of its own, and how to talk to it."""
+
+    def __init__(self, home, flags, env):
+        self.home = home
+        self.functions, self.data, self.logs = (
+            home / name for name in ("functions", "data", "logs"))
+        self.functions.mkdir(parents=True, exist_ok=True)
+        clean = {name: os.environ[name] for name in os.environ.keys() - OURS}
+        with open(home / "output", "wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, FAAS, "serve", "--functions", self.functions,
+                 "--data", self.data, "--logs", self.logs, "--port", "0",
+                 "--data-port", "0", "--clock", "builtin", *flags],
+                cwd=home, env=clean | (env or {}), stdin=subprocess.DEVNULL,
+                stdout=output, stderr=subprocess.STDOUT)
+        self.pid = self.process.pid
+
+    @property
+    def output(self):
+        """All that the server has printed so far."""
+        return (self.home / "output").read_text(errors="replace")
+
+    def wait_until_ready(self):
+        """Wait for its addresses, and then for its first answer."""
+        ready = eventually(self.read_addresses)
+        self.url, self.data_url = ready["url"], ready.get("data_url")
+        eventually(lambda: self.get("/health").status == 200)
+
+    def read_addresses(self):
+        assert self.process.poll() is None, f"it ended: {self.output}"
+        try:
+            said = json.loads((self.data / "server.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        # A server that was killed leaves its file to the next one.
+        return said["pid"] == self.pid and said
+
+    def request(self, method, path, body=None, headers={}, url=None,
+                timeout=30):
+        """Ask once, on a connection of its own; `url` may be data_url."""
+        address = urllib.parse.urlsplit(url or self.url)
+        line = http.client.HTTPConnection(address.hostname, address.port,
+                                          timeout=timeout)
+        try:
+            line.request(method, path, body, headers)
+            reply = line.getresponse()
+            return Answer(reply.status, reply.headers, reply.read())
+        finally:
+            line.close()
+
+    def get(self, path, **rest):
+        return self.request("GET", path, **rest)
+
+    def post(self, path, body=b"", headers={}, **rest):
+        return self.request("POST", path, body, headers, **rest)
+
+    def upload(self, name, files, env="python3", threads=1, envs=()):
+        """Deploy {path: text}, or a zip, as tinyFaaS's upload.sh does."""
+        bundle = files if isinstance(files, bytes) else zip_of(files)
+        return self.post("/upload", json.dumps({
+            "name": name, "env": env, "threads": threads, "envs": list(envs),
+            "zip": base64.b64encode(bundle).decode()}))
+
+    def stop(self):
+        """End it as systemd would; it must end well, and within its 10 s."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout=20)
+        assert status == 0, f"exit status {status}: {self.output}"
+
+    def kill(self):
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.wait(timeout=20)
+
+
+def upload(faas, *args, **rest):
+    """The same as faas.upload(...), for those who like verbs first."""
+    return faas.upload(*args, **rest)
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Start servers: server(*flags, home=None, env=None) -> Server."""
+    started = []
+
+    def start(*flags, home=None, env=None):
+        home = home or tmp_path / f"server-{len(started)}"
+        faas = Server(home, flags, env)
+        started.append(faas)
+        faas.wait_until_ready()
+        return faas
+
+    yield start
+    running = [faas for faas in started if faas.process.poll() is None]
+    try:
+        for faas in running:
+            faas.stop()
+    finally:
+        for faas in running:
+            faas.kill()         # does nothing to one that has ended
+
+
+@pytest.fixture
+def real_crontab():
+    """Lend this user's crontab to a test, and put it back as it was."""
+    if os.environ.get("FAAS_TEST_REAL_CRON") != "1":
+        pytest.skip("it writes to your crontab: install and start cron, and "
+                    "set FAAS_TEST_REAL_CRON=1")
+    before = subprocess.run(["crontab", "-l"], capture_output=True)
+    yield
+    if before.returncode == 0:
+        subprocess.run(["crontab", "-"], input=before.stdout, check=True)
+    else:
+        subprocess.run(["crontab", "-r"], stderr=subprocess.DEVNULL)

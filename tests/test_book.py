@@ -1,0 +1,400 @@
+"""The book is tested like the program.
+
+What faas.py, the notebooks and the documentation say about themselves is
+checked here: a rule that nothing checks is broken within a month.
+"""
+
+import ast
+import builtins
+import inspect
+import json
+import pathlib
+import re
+import statistics
+import subprocess
+import symtable
+import sys
+import tempfile
+import typing
+
+import pytest
+
+import faas
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BOOK = ROOT / "faas.py"
+TEXT = BOOK.read_text(encoding="utf-8")
+LINES = TEXT.splitlines()
+TREE = ast.parse(TEXT)
+TITLE_PAGE = ast.get_docstring(TREE)
+
+
+class Chapter(typing.NamedTuple):
+    number: int
+    title: str
+    question: str
+    start: int          # its first character in the file, and the first
+    end: int            # of the next chapter
+
+    @property
+    def text(self):
+        return TEXT[self.start:self.end]
+
+
+def chapters():
+    """Find the chapters by their banners."""
+    found = list(re.finditer(r"^# =+\n# Chapter (\d+)\. (.+?): (.+)\n# =+\n",
+                             TEXT, re.M))
+    ends = [banner.start() for banner in found[1:]] + [len(TEXT)]
+    return [Chapter(int(banner[1]), banner[2], banner[3], banner.start(), end)
+            for banner, end in zip(found, ends)]
+
+
+CHAPTERS = chapters()
+each_chapter = pytest.mark.parametrize(
+    "chapter", CHAPTERS, ids=lambda chapter: f"chapter-{chapter.number}")
+each_chapter_but_0 = pytest.mark.parametrize(
+    "chapter", CHAPTERS[1:], ids=lambda chapter: f"chapter-{chapter.number}")
+
+
+def run_python(*arguments, stdin="", timeout=60):
+    """Run a fresh interpreter at the root; it must exit with 0."""
+    # Files, not pipes: what a failing doctest leaves behind may hold a pipe
+    # open, and we would wait for it.
+    with tempfile.TemporaryFile("w+") as given, \
+            tempfile.TemporaryFile("w+") as said:
+        given.write(stdin)
+        given.seek(0)
+        status = subprocess.call([sys.executable, *arguments], cwd=ROOT,
+                                 stdin=given, stdout=said,
+                                 stderr=subprocess.STDOUT, timeout=timeout)
+        said.seek(0)
+        assert status == 0, said.read()
+
+
+# The order of the chapters ---------------------------------------------------
+
+
+def test_the_contents_list_is_that_of_the_banners():
+    listed = re.findall(r"^ {4}([ \d]\d)  (\S.*?) {2,}(\S.*)$",
+                        section("Contents"), re.M)
+    assert [(int(number), *rest) for number, *rest in listed] == [
+        chapter[:3] for chapter in CHAPTERS[1:]]
+
+
+def section(heading):
+    """Cut the section below an underlined heading from the title page."""
+    start = re.search(rf"^{heading}.*\n-+\n", TITLE_PAGE, re.M).end()
+    return re.split(r"^.+\n-+$", TITLE_PAGE[start:], flags=re.M)[0]
+
+
+def test_chapters_stand_in_the_order_of_their_numbers():
+    numbers = [chapter.number for chapter in CHAPTERS]
+    assert numbers[0] == 0 and numbers == sorted(set(numbers))
+
+
+@each_chapter
+def test_the_book_up_to_each_chapter_is_a_program(chapter):
+    run_python("-c", "import sys\n"
+               "names = {'__name__': 'prefix', '__file__': sys.argv[1]}\n"
+               "exec(compile(sys.stdin.read(), sys.argv[1], 'exec'), names)",
+               str(BOOK), stdin=TEXT[:chapter.end])
+
+
+def globals_of(text):
+    """Give the global names that a text defines, and those that it uses."""
+    module = symtable.symtable(text, "faas.py", "exec")
+    defined = {symbol.get_name() for symbol in module.get_symbols()
+               if symbol.is_assigned() or symbol.is_imported()}
+    used, scopes = set(), [module]
+    for scope in scopes:
+        scopes += scope.get_children()
+        used |= {symbol.get_name() for symbol in scope.get_symbols()
+                 if symbol.is_referenced()
+                 and (scope is module or symbol.is_global())}
+    return defined, used
+
+
+def promised(chapter):
+    """Read the names in a line like `# Promised: invoke (8), Gate (8).`"""
+    line = re.search(r"^# Promised: ((?:.+\n)+?)(?:#?\n|\Z)", chapter.text,
+                     re.M)[1]
+    names = re.sub(r"\(.*?\)|[#`\n]", " ", line).split(".")[0]
+    words = set(re.split(r"\s*,\s*|\s+and\s+", names.strip()))
+    return words - {"nothing"}
+
+
+@each_chapter_but_0
+def test_what_a_chapter_uses_of_later_ones_is_promised(chapter):
+    here, used = globals_of(chapter.text)
+    before, _ = globals_of(TEXT[:chapter.start])
+    after, _ = globals_of(TEXT[chapter.end:])
+    assert promised(chapter) == (used & after) - before - here
+
+
+# What each chapter holds -----------------------------------------------------
+
+
+@each_chapter_but_0
+def test_each_chapter_opens_and_closes_like_the_others(chapter):
+    parts = ["# Promised:", "# Try it ---", "# Roads not taken ---",
+             "# Real world ---"]
+    places = [chapter.text.find("\n" + part) for part in parts]
+    assert -1 not in places and places == sorted(places), [*zip(parts, places)]
+
+
+def doctest_chapter(path, end, names, tries, line):
+    """Run the doctests of `names` and then `tries`, with the book up to `end`.
+
+    This function is run in a process of its own, which is why it imports.
+    """
+    import doctest
+    import sys
+    import types
+    with open(path, encoding="utf-8") as file:
+        prefix = file.read()[:end]
+    sys.modules["faas"] = book = types.ModuleType("faas")
+    book.__file__ = path
+    exec(compile(prefix, path, "exec"), vars(book))
+    tests = [test for test in doctest.DocTestFinder().find(book, "faas")
+             if test.name.split(".")[1:2] and test.name.split(".")[1] in names]
+    tests.sort(key=lambda test: test.lineno or 0)
+    tests.append(doctest.DocTestParser().get_doctest(
+        tries, vars(book), "Try it", path, line))
+    runner = doctest.DocTestRunner()
+    for test in tests:
+        runner.run(test)
+    result = runner.summarize()
+    sys.exit(result.failed > 0 or result.attempted == 0)
+
+
+@each_chapter_but_0
+def test_the_examples_of_a_chapter_need_no_later_one(chapter):
+    found = re.search(r"^# Try it -+\n((?:#.*\n)*?)# Roads", chapter.text,
+                      re.M)
+    tries = re.sub(r"^# ?", "", found[1], flags=re.M)
+    line = TEXT.count("\n", 0, chapter.start + found.start(1))
+    names = sorted(globals_of(chapter.text)[0])
+    run_python("-c", inspect.getsource(doctest_chapter) + "doctest_chapter"
+               + repr((str(BOOK), chapter.end, names, tries, line)))
+
+
+# How it is written -----------------------------------------------------------
+
+
+def lines_of_prose_and_code():
+    """Number the lines that explain, and those that do.
+
+    Prose is a line that is only a comment, or that stands in a docstring;
+    code is every other line; an empty line is neither.
+    """
+    quoted = set()
+    for node in ast.walk(TREE):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            if ast.get_docstring(node):
+                text = node.body[0]
+                quoted |= set(range(text.lineno, text.end_lineno + 1))
+    full = {number for number, line in enumerate(LINES, 1) if line.strip()}
+    comments = {number for number in full
+                if LINES[number - 1].lstrip().startswith("#")}
+    prose = (quoted | comments) & full
+    return prose, full - prose
+
+
+PROSE, CODE = lines_of_prose_and_code()
+FUNCTIONS = [node for node in ast.walk(TREE)
+             if isinstance(node, ast.FunctionDef)]
+
+
+def test_prose_and_code_keep_their_balance():
+    assert 0.6 <= len(PROSE) / len(CODE) <= 1.2
+
+
+def test_functions_fit_on_a_screen():
+    whole = {f"{node.name}, line {node.lineno}":
+             range(node.lineno, node.end_lineno + 1) for node in FUNCTIONS}
+    code = {name: len(CODE & set(lines)) for name, lines in whole.items()}
+    assert [name for name, lines in whole.items() if len(lines) > 60] == []
+    assert [name for name, size in code.items() if size > 45] == []
+    assert statistics.median(code.values()) <= 9
+
+
+def test_no_line_is_wider_than_79_columns():
+    files = [BOOK, *(ROOT / "tests").rglob("*.py")]
+    wide = [f"{file.name}:{number}" for file in files for number, line
+            in enumerate(file.read_text("utf-8").splitlines(), 1)
+            if len(line) > 79]
+    assert wide == []
+
+
+def test_nothing_is_left_to_do():
+    assert [line for line in LINES
+            if re.search(r"\b(TODO|FIXME|XXX)\b", line)] == []
+
+
+def test_only_the_standard_library_is_imported():
+    imported = set()
+    for node in ast.walk(TREE):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    assert imported - sys.stdlib_module_names == set()
+
+
+def template(node):
+    """Write a sentence with holes: f"no {x} here" is "no {} here"."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(template(part) for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return template(node.left) + template(node.right)
+    return "{}"
+
+
+FAILURES = [node for node in ast.walk(TREE) if isinstance(node, ast.Call)
+            and ast.unparse(node.func) == "FaasError" and len(node.args) > 1]
+
+
+def test_every_failure_has_a_sentence_of_its_own():
+    said = [template(node.args[1]) for node in FAILURES]
+    twice = {text for text in said if said.count(text) > 1}
+    assert {text for text in twice if re.search("[a-z]", text)} == set()
+
+
+def test_every_failure_is_of_a_kind_in_the_table():
+    kinds = {node.args[0].value for node in FAILURES
+             if isinstance(node.args[0], ast.Constant)}
+    assert kinds <= faas.KINDS.keys() and kinds
+
+
+def test_every_security_promise_has_a_test_of_its_name():
+    page = section("Security promises")
+    tests = (ROOT / "tests" / "test_promises.py").read_text("utf-8")
+    made = set(re.findall(r"^ {4}S(\d+) ", page, re.M))
+    kept = set(re.findall(r"^def test_s(\d+)_\w", tests, re.M))
+    assert made and made == kept
+
+
+# Notebooks -------------------------------------------------------------------
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ANSWERS = sorted((ROOT / "notebooks" / "answers").glob("*.ipynb"))
+
+
+def code_cells(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_there_are_notebooks_00_to_07_and_answers_to_each():
+    numbers = [f"{number:02}" for number in range(8)]
+    assert [path.name[:2] for path in NOTEBOOKS] == numbers
+    assert [path.name[:2] for path in ANSWERS] == numbers
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + ANSWERS, ids=lambda path: str(
+    path.relative_to(ROOT / "notebooks")))
+def test_a_notebook_runs_from_top_to_bottom(path):
+    run_python(str(ROOT / "tests" / "run_notebook.py"), "--check", str(path))
+
+
+def test_the_cells_of_notebooks_have_six_lines_or_fewer():
+    long = [f"{path.name}, cell {cell['execution_count']}"
+            for path in NOTEBOOKS for cell in code_cells(path)
+            if "".join(cell["source"]).strip().count("\n") > 5]
+    assert long == []
+
+
+def test_notebooks_are_committed_with_their_outputs():
+    for path in NOTEBOOKS + ANSWERS:
+        cells = code_cells(path)
+        counts = [cell["execution_count"] for cell in cells]
+        assert counts == list(range(1, len(cells) + 1)), path.name
+        assert any(cell["outputs"] for cell in cells), path.name
+
+
+# Documentation ---------------------------------------------------------------
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def without_code(text):
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.M | re.S)
+
+
+def anchors(path):
+    """Give the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text("utf-8")),
+                          re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+            for heading in headings}
+
+
+def links(page):
+    text = without_code(page.read_text("utf-8"))
+    found = re.findall(r"\]\(([^)\s]+)|(?:src|href)=\"([^\"]+)\"", text)
+    targets = [one or other for one, other in found]
+    return [target for target in targets if not re.match(r"\w+:", target)]
+
+
+def test_every_link_leads_somewhere():
+    broken = []
+    for page in PAGES:
+        for target in links(page):
+            file, _, anchor = target.partition("#")
+            path = page.parent / file if file else page
+            if not path.exists() or anchor and anchor not in anchors(path):
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
+
+
+def test_every_page_is_linked_from_the_readme_and_says_its_kind():
+    linked = {target.partition("#")[0] for target in links(PAGES[0])}
+    pages = {page: page.read_text("utf-8") for page in PAGES[1:]}
+    assert pages and {f"docs/{page.name}" for page in pages} <= linked
+    kinds = re.compile("tutorial|how-to|reference|explanation", re.I)
+    assert [page.name for page, text in pages.items()
+            if not kinds.search("\n".join(text.splitlines()[:6]))] == []
+
+
+def test_every_name_in_the_documentation_is_in_the_book():
+    known = {getattr(node, field, None) for node in ast.walk(TREE)
+             for field in ("name", "id", "attr", "arg")}
+    unknown = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        called = re.findall(r"`(\w+)\(\)`", text)
+        dotted = re.findall(r"(?<![\w/.-])faas\.([A-Za-z_]\w*)", text)
+        unknown += [f"{page.name}: {name}()" for name in called
+                    if name not in known and not hasattr(builtins, name)]
+        unknown += [f"{page.name}: faas.{name}" for name in dotted
+                    if name not in ("py", "db", "service")
+                    and not hasattr(faas, name)]
+    assert unknown == []
+
+
+def table(page, *columns):
+    """Read all rows below a header of these columns from a page in docs."""
+    rows, reading = [], False
+    for line in (ROOT / "docs" / page).read_text("utf-8").splitlines():
+        cells = tuple(cell.strip().replace("`", "").replace("\\|", "|")
+                      for cell in re.split(r"(?<!\\)\|", line)[1:-1])
+        reading = cells == columns or reading and bool(cells)
+        if reading and cells != columns and set(cells[0]) - set(":-"):
+            rows.append(cells)
+    return rows
+
+
+def test_the_table_of_errors_is_that_of_the_code():
+    assert table("errors.md", "kind", "http", "coap", "grpc", "exit",
+                 "when") == [(name, *map(str, kind))
+                             for name, kind in faas.KINDS.items()]
+
+
+def test_the_table_of_routes_is_that_of_the_code():
+    columns = "method", "path", "face", "guard", "what"
+    assert sorted(table("http-api.md", *columns)) == sorted(
+        tuple(str(getattr(route, column)) for column in columns)
+        for route in faas.ROUTES)
