@@ -129,6 +129,20 @@ The file's own rules
 
 __version__ = "0.1"
 
+# Python keeps the syntax tree of a script for as long as the script runs: of
+# this file that is 7 MB, more than all the rest of it needs. A module's tree
+# is dropped, and its compiled form is kept on disk. So, run as a script, the
+# file turns itself into a module, by starting once more before it has begun.
+
+if __name__ == "__main__":
+    import os
+    import sys
+    os.execv(sys.executable, [
+        sys.executable, "-I", "-S", "-c", "import sys; "
+        "sys.path.insert(0, sys.argv.pop(1)); import faas; "
+        "sys.exit(faas.main())",
+        os.path.dirname(os.path.abspath(__file__)), *sys.argv[1:]])
+
 # ============================================================================
 # Chapter 1. A FaaS in 14 lines: what is the least that works?
 # ============================================================================
@@ -461,6 +475,9 @@ class Deadline(typing.NamedTuple):
     """When patience ends, and in whose name."""
     at: float                   # on time.monotonic()'s clock
     why: str = "its time limit"
+
+
+NEVER = Deadline(float("inf"), "for ever")
 
 
 class Run(typing.NamedTuple):
@@ -1962,7 +1979,6 @@ def install_requirements(parent, folder):
 #
 # Promised: nothing.
 
-import hashlib
 import io
 import sqlite3
 import stat
@@ -2265,6 +2281,7 @@ def digest_of(tongue, files):
     >>> digest_of("binary", one) == digest_of("binary", two)
     False
     """
+    import hashlib
     sha = hashlib.sha256(tongue.encode())
     for path, item in sorted(files.items()):
         sha.update(f"\0{path}\0{item.executable:d}{len(item.data)}\0"
@@ -2431,7 +2448,8 @@ class Shelf:
                 "(SELECT 1 FROM versions WHERE function=?1 AND number=?2)",
                 (name, number)).rowcount
         if not moved:
-            raise FaasError("not_found", f"{name} has no version {number}")
+            raise FaasError("not_found", f"{name} has no version {number}, "
+                            "or none any more")
 
     def annotate(self, name, note, seen):
         """Remember why the newest text of a folder is not what serves."""
@@ -2459,9 +2477,8 @@ class Shelf:
                 "WHERE ?1 IS NULL OR name=?1 ORDER BY name",
                 (name, number)).fetchall()
         if name and not rows:
-            version = f" has no version {number}" if number else ""
-            raise FaasError("not_found", f"Function not found: {name}"
-                            + version)
+            raise FaasError("not_found", f"{name} has no version {number} on "
+                            "the shelf")
         return [self.function_of(*row) for row in rows]
 
     def function_of(self, name, tongue, digest, number, threads, env, timeout,
@@ -3245,7 +3262,7 @@ class Platform:
         ready, old = self.bring_to_life(fn), self.live.get(fn.name)
         if ready.pool:
             try:
-                ready.pool.fill(Deadline(time.monotonic() + 3600))
+                ready.pool.fill(NEVER)
             except FaasError as error:
                 self.shelf.sweep(fn.name)
                 said = error.detail.decode("utf-8", "replace")[-4000:]
@@ -3282,7 +3299,8 @@ class Platform:
                             "it there")
         with self.locks[name]:
             if not self.forget(name):
-                raise FaasError("not_found", f"Function not found: {name}")
+                raise FaasError("not_found", f"{name} is not among the "
+                                "uploaded functions")
 
     def forget(self, name):
         live = self.live.pop(name, None)
@@ -3469,8 +3487,6 @@ def digest_or_empty(folder):
 # Promised: nothing.
 
 import functools
-import hmac
-import urllib.parse
 
 # 9.1 The head of a request --------------------------------------------------
 #
@@ -3914,6 +3930,9 @@ def decode_part(part):
 
     Errors: FaasError bad_input, where the result is no text.
     """
+    if "%" not in part:
+        return part
+    import urllib.parse
     if re.search("%(?![0-9A-Fa-f]{2})", part):
         raise FaasError("bad_input", f"{part[:60]!r} has a % that encodes "
                         "nothing")
@@ -3969,6 +3988,7 @@ def check_guard(door, request):
 
     Errors: FaasError unauthenticated or denied.
     """
+    import hmac
     scheme, _, key = request.get("authorization").partition(" ")
     if door.key and scheme == "Bearer":
         if hmac.compare_digest(key.strip().encode(), door.key.encode()):
@@ -4326,6 +4346,16 @@ MAX_UPLOAD = 96 << 20       # bytes of a request that carries a bundle: the
                             # largest bundle, grown by a third in base64
 
 
+def query_of(request):
+    """Read a request's query; of a name that comes twice, the last.
+
+    >>> query_of(Request("GET", "/", "name=a%20b&limit=5"))
+    {'name': 'a b', 'limit': '5'}
+    """
+    import urllib.parse
+    return dict(urllib.parse.parse_qsl(request.query))
+
+
 def json_object(request):
     """Read a request's body as a JSON object, whatever it claims to be.
 
@@ -4479,7 +4509,7 @@ def tinyfaas_wipe(door, request):
 
 def tinyfaas_logs(door, request):
     """Answer one function's log, or all: /logs and /logs?name=."""
-    wanted = dict(urllib.parse.parse_qsl(request.query)).get("name")
+    wanted = query_of(request).get("name")
     names = [wanted] if wanted else door.platform.uploaded()
     parts = []
     for name in names:
@@ -4623,16 +4653,14 @@ def own_rollback(door, request, name):
 
 def own_run(door, request, name):
     """Call a function in the name of the command line, or of cron."""
-    trigger = dict(urllib.parse.parse_qsl(request.query)).get("trigger")
-    if trigger == "cron":
+    if query_of(request).get("trigger") == "cron":
         return result_response(door.schedules.fire(name))
     call = call_of(request._replace(query=""), name, trigger="cli")
     return result_response(door.platform.invoke(call))
 
 
 def own_executions(door, request, name=None):
-    query = dict(urllib.parse.parse_qsl(request.query))
-    limit = query.get("limit", "50")
+    limit = query_of(request).get("limit", "50")
     if not re.fullmatch("[0-9]{1,4}", limit, re.ASCII):
         raise FaasError("bad_input", "limit must be a number up to 9999")
     return json_response([one._asdict() for one in
@@ -5344,6 +5372,7 @@ def serve(args):
     write_note(note, {"pid": os.getpid(), "url": listeners[0].url,
                       "data_url": listeners[-1].url})
     print(greeting(args, listeners, use_cron, platform), flush=True)
+    return_memory()
     stop.wait()
     for listener in listeners:
         listener.stop()
@@ -5353,6 +5382,17 @@ def serve(args):
         os.remove(note)
     lock.close()
     return 0
+
+
+def return_memory():
+    """Give the heap's holes back to the kernel, where libc can.
+
+    Compiling this file takes 7 MB for a moment, and leaves them as holes.
+    glibc keeps holes for later; a platform that idles has no later.
+    """
+    import ctypes
+    with contextlib.suppress(AttributeError):       # musl has none
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def start_doors(args, listeners, platform, schedules, key):
@@ -5425,6 +5465,7 @@ def ask(args, method, path, body=b"", headers={}):
     Errors: FaasError, with the kind of the answer's status.
     """
     import http.client
+    import urllib.parse
     url = find_server(args)
     if not url:
         raise FaasError("unavailable", "no faas.py serves the data folder "
@@ -5452,6 +5493,20 @@ def ask(args, method, path, body=b"", headers={}):
                     sentence.decode("utf-8", "replace"), detail)
 
 
+def read_data(text):
+    """Turn -d into a body: the text itself, @FILE, or @- for stdin."""
+    if not text.startswith("@"):
+        return text.encode("utf-8", "surrogateescape")
+    if text == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        with open(text[1:], "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise FaasError("not_found", f"{text[1:]} cannot be read: "
+                        f"{error.strerror}") from None
+
+
 def pack(path):
     """Read what a person wants to deploy: a folder, an archive or a file.
 
@@ -5459,12 +5514,7 @@ def pack(path):
     """
     if os.path.isdir(path):
         return read_folder(path)
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise FaasError("not_found", f"{path} cannot be read: "
-                        f"{error.strerror}") from None
+    data = read_data("@" + path)
     if data[:2] in (b"PK", b"\x1f\x8b") or path.endswith(".tar"):
         return read_bundle(data)
     name = "fn.py" if path.endswith(".py") and b"def fn" in data else "fn.sh"
@@ -5513,20 +5563,6 @@ def do_invoke(args):
         answer = invoke_here(args, body)
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
-
-
-def read_data(text):
-    """Turn -d into a body: the text itself, @FILE, or @- for stdin."""
-    if not text.startswith("@"):
-        return text.encode("utf-8", "surrogateescape")
-    if text == "@-":
-        return sys.stdin.buffer.read()
-    try:
-        with open(text[1:], "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise FaasError("not_found", f"{text[1:]} cannot be read: "
-                        f"{error.strerror}") from None
 
 
 def invoke_here(args, body):
@@ -5603,98 +5639,95 @@ def do_schedule(args):
 def make_parser():
     """Describe the command line."""
     import argparse
+    common = platform_options(argparse.ArgumentParser(add_help=False))
     parser = argparse.ArgumentParser(
         prog="faas", description="A Function-as-a-Service platform in one "
         "file. Without a command, it serves.",
         epilog="Exit codes: 0 ok; 1 it cannot start; " + "; ".join(
             f"{kind.exit} {name}" for name, kind in KINDS.items()) + ".")
     parser.add_argument("--version", action="version", version=__version__)
-    parser.set_defaults(do=serve, command="serve")
-    add_serve_options(parser)
-    commands = parser.add_subparsers(metavar="COMMAND")
-    add = functools.partial(add_command, commands)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+
+    def add(name, do, what, *arguments):
+        one = commands.add_parser(name, help=what, description=what,
+                                  parents=[common])
+        one.set_defaults(do=do)
+        for argument in arguments:
+            one.add_argument(argument.lower(), metavar=argument)
+        return one.add_argument
+
     add("serve", serve, "run the platform (the default)")
-    one = add("deploy", do_deploy, "make a function of a folder, archive or "
-              "file", "NAME", "PATH")
-    one.add_argument("--tongue", default="", choices=[
+    more = add("deploy", do_deploy, "make a function of a folder, an archive "
+               "or a file", "NAME", "PATH")
+    more("--tongue", default="", choices=[
         name for name, tongue in TONGUES.items() if tongue.marker])
-    one.add_argument("--threads", type=int, default=1,
-                     help="workers to keep ready")
-    one.add_argument("--env", action="append", default=[], metavar="K=V")
-    one.add_argument("--timeout", type=float, default=0, metavar="S")
-    one = add("invoke", do_invoke, "call a function", "NAME")
-    one.add_argument("-d", dest="data_text", default="", metavar="DATA",
-                     help="the body; @FILE reads it, @- from stdin")
-    one.add_argument("--timeout", type=float, default=0, metavar="S")
-    one.add_argument("--trigger", default="cli", choices=["cli", "cron"])
+    more("--threads", type=int, default=1, help="workers to keep ready")
+    more("--env", action="append", default=[], metavar="K=V",
+         help="an environment variable of the function")
+    more("--timeout", type=float, default=0, metavar="S")
+    more = add("invoke", do_invoke, "call a function; works without a "
+               "server too", "NAME")
+    more("-d", dest="data_text", default="", metavar="DATA",
+         help="the body; @FILE reads it, @- from stdin")
+    more("--timeout", type=float, default=0, metavar="S")
+    more("--trigger", default="cli", choices=["cli", "cron"])
     add("list", do_list, "every function that can be called")
-    one = add("logs", do_logs, "what a function printed", "NAME")
-    one.add_argument("-f", dest="follow", action="store_true")
+    more = add("logs", do_logs, "what a function printed", "NAME")
+    more("-f", dest="follow", action="store_true", help="wait for more")
     add("versions", do_versions, "the versions of a function", "NAME")
-    one = add("rollback", do_rollback, "let another version serve", "NAME")
-    one.add_argument("version", type=int, metavar="VERSION")
-    one = add("schedule", do_schedule, "list, set or remove schedules")
-    one.add_argument("name", nargs="?", metavar="NAME")
-    one.add_argument("expression", nargs="?", metavar="EXPRESSION")
-    one.add_argument("--remove", action="store_true")
+    more = add("rollback", do_rollback, "let another version serve", "NAME")
+    more("version", type=int, metavar="VERSION")
+    more = add("schedule", do_schedule, "list, set or remove schedules")
+    more("name", nargs="?", metavar="NAME")
+    more("expression", nargs="?", metavar="EXPRESSION")
+    more("--remove", action="store_true")
     add("delete", do_delete, "delete an uploaded function", "NAME")
     return parser
 
 
-def add_command(commands, name, do, what, *positional):
-    """Add one command; every option of the platform works after it too."""
-    one = commands.add_parser(name, help=what, description=what)
-    one.set_defaults(do=do, command=name)
-    for argument in positional:
-        one.add_argument(argument.lower(), metavar=argument)
-    add_serve_options(one, again=True)
-    one.add_argument("--json", action="store_true",
-                     help="print data as JSON")
-    return one
-
-
-def add_serve_options(parser, again=False):
-    """Add the options of the platform; `again`, without their defaults."""
-    import argparse
-
-    def add(flag, default, what, **more):
-        parser.add_argument(
-            flag, default=argparse.SUPPRESS if again else default,
-            help=what, **more)
-    add("--functions", "functions", "the folder of functions", metavar="DIR")
-    add("--data", "data", "the folder of state", metavar="DIR")
-    add("--logs", "logs", "the folder of logs", metavar="DIR")
-    add("--url", os.environ.get("FAAS_URL", ""),
-        "the platform to ask, if it is not the one on --data")
-    add("--host", "127.0.0.1", "the address to listen on; any but loopback "
-        "asks for the API key", metavar="ADDRESS")
-    add("--port", port_from(os.environ, 8080, "PORT"),
-        "of everything; -1 for none", type=port_number, metavar="N")
-    add("--data-port", port_from(os.environ, 8000, "HTTP_PORT", "http_PORT"),
-        "of calls only; -1 for none", type=port_number, metavar="N")
-    add("--clock", "auto", "who keeps the schedules",
+def platform_options(parser):
+    """Add the options that every command takes."""
+    add = parser.add_argument
+    for what in "functions", "data", "logs":
+        add("--" + what, default=what, metavar="DIR",
+            help=f"the folder of {what} (./{what})")
+    add("--url", default=os.environ.get("FAAS_URL", ""),
+        help="the platform to ask, if it is not the one on --data")
+    add("--json", action="store_true", help="print data as JSON")
+    add("--host", default="127.0.0.1", metavar="ADDRESS",
+        help="listen here; any but loopback asks for the API key")
+    add("--port", default=port_from(os.environ, 8080, "PORT"), metavar="N",
+        type=port_number, help="of everything; -1 for none (8080)")
+    add("--data-port", type=port_number, metavar="N",
+        default=port_from(os.environ, 8000, "HTTP_PORT", "http_PORT"),
+        help="of calls only; -1 for none (8000)")
+    add("--clock", default="auto", help="who keeps the schedules",
         choices=["auto", "crontab", "builtin", "off"])
-    add("--idle", Platform.IDLE, "s until unused workers end",
-        type=float, metavar="S")
-    add("--keep-days", Retention().days, "executions are kept so long",
-        type=float, metavar="DAYS")
-    add("--keep-size", Retention().size / (1 << 20), "and so much of them",
-        type=float, metavar="MB")
-    add("--limit", [], "change a limit of all functions, e.g. "
-        "output=1000000", action="append", metavar="NAME=NUMBER")
+    add("--idle", default=Platform.IDLE, type=float, metavar="S",
+        help="end workers that were unused for so long (300)")
+    add("--keep-days", default=Retention().days, type=float, metavar="DAYS",
+        help="remember executions for so long (30)")
+    add("--keep-size", default=Retention().size / (1 << 20), type=float,
+        metavar="MB", help="and so much of them (64)")
+    add("--limit", default=[], action="append", metavar="NAME=NUMBER",
+        help="change a limit of all functions, e.g. output=1000000")
+    return parser
 
 
 def main(argv=None):
     """Run the command line; give the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] not in (["-h"], ["--help"], ["--version"]) and (
+            not argv or argv[0].startswith("-")):
+        argv = ["serve", *argv]
     try:
         args = make_parser().parse_args(argv)
         return args.do(args) or 0
     except FaasError as error:
         print(f"faas: {error}", file=sys.stderr)
-        sys.stderr.flush()
-        sys.stdout.buffer.write(error.detail)
-        starting = "args" not in vars() or args.command == "serve"
-        return 1 if starting else KINDS[error.kind].exit
+        print(error.detail.decode("utf-8", "replace"), end="",
+              file=sys.stderr)
+        return 1 if argv[0] == "serve" else KINDS[error.kind].exit
     except (KeyboardInterrupt, BrokenPipeError):
         return 130
 
@@ -5719,6 +5752,3 @@ def main(argv=None):
 #   kubectl, docker and faas-cli are the same: a thin client, and an API that
 #   can do all that the client can. Kubernetes drains in this order too, and
 #   gives a pod 30 s where a call here has 10.
-
-if __name__ == "__main__":
-    sys.exit(main())

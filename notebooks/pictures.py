@@ -154,8 +154,7 @@ class Lanes(Picture):
     def draw_lane(self, y, spans):
         ends = [self.x(span[0]) for span in spans[1:]] + [WIDTH]
         for span, room in zip(spans, ends):
-            start, end, label, colour = (*span, "", "plain")[:4] if (
-                len(span) != 3) else (*span, "plain")
+            start, end, label, colour = (*span, *("", "plain")[len(span) - 2:])
             x, w = self.x(start), max(2, self.x(end) - self.x(start))
             tip = f"{label} {start - self.zero:.4g} to {end - self.zero:.4g}"
             yield box(x, y + 3, w, self.STEP - 6, colour, tip=tip)
@@ -195,12 +194,13 @@ class Tree(Picture):
         self.root, self.title = root, title
 
     @classmethod
-    def of_process(cls, pid, title=""):
+    def of_process(cls, pid, title="", names={}):
         """Draw a process and its descendants as the kernel knows them now.
 
-        A zombie, which has ended but was not yet asked how, is marked.
+        `names` may say {pid: name}, where the kernel's name says little. A
+        zombie, which has ended but was not yet asked how, is marked.
         """
-        return cls(process_tree(pid), title)
+        return cls(process_tree(pid, names), title)
 
     def draw(self):
         self.widths = {}
@@ -237,7 +237,7 @@ class Tree(Picture):
         return y
 
 
-def process_tree(pid):
+def process_tree(pid, names):
     """Make a Tree's node of a process, from /proc/PID/stat (proc(5))."""
     import faas                 # here, so that pictures can do without
     try:
@@ -246,8 +246,9 @@ def process_tree(pid):
     except OSError:             # It ended between two looks.
         return f"{pid} gone", [], "wait"
     state = rest.split()[0]
-    return (f"{name} {pid}" + (" zombie" if state == "Z" else ""),
-            [process_tree(child) for child in faas.children(pid)],
+    name = names.get(pid, name) + f" {pid}"
+    return (name + " (zombie)" if state == "Z" else name,
+            [process_tree(child, names) for child in faas.children(pid)],
             "bad" if state == "Z" else "good")
 
 
@@ -285,9 +286,18 @@ class Bars(Picture):
         >>> Bars([("a", 2), ("b", 5)], unit="ms", against="a").words(5)
         '5 ms = 2.5 x'
         """
-        words = f"{value:.3g} {self.unit}".strip()
+        words = f"{brief(value)} {self.unit}".strip()
         base = {row[0]: row[1] for row in self.rows}.get(self.against)
-        return words + (f" = {value / base:.2g} x" if base else "")
+        return words + (f" = {brief(value / base)} x" if base else "")
+
+
+def brief(value):
+    """Write a number with three digits, or all that stand before the point.
+
+    >>> brief(0.06912), brief(47.31), brief(1200)
+    ('0.0691', '47.3', '1200')
+    """
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 class Bytes(Picture):
@@ -300,25 +310,28 @@ class Bytes(Picture):
     <Bytes: a string>
     """
 
-    CELL, ROW = 38, 92          # px of a byte, and of a row
+    CELL, ROW = 38, 62          # px of a byte, and of a row without names
 
     def __init__(self, data, fields, title="", per_row=18):
         self.data, self.title, self.per_row = bytes(data), title, per_row
         self.fields = list(fields)
 
     def draw(self):
-        marks, offset = [], 0
+        marks, offset, self.reach = [], 0, 0
+        self.tall = self.ROW + 15 * max(map(self.level, self.fields),
+                                        default=0)
         rest = len(self.data) - sum(field[0] for field in self.fields)
         for i, field in enumerate([*self.fields, (rest, "")]):
             size, name, colour = (*field, CYCLE[i % len(CYCLE)])[:3]
             marks += self.draw_field(offset, size, name, colour)
             offset += max(0, size)
-        self.level = None
         rows = -(-len(self.data) // self.per_row)
         width = 20 + self.CELL * min(self.per_row, max(1, len(self.data)))
-        return max(width, self.reach), rows * self.ROW, marks
+        return max(width, self.reach), rows * self.tall, marks
 
-    reach = 0                   # how far right a name went
+    def level(self, field):
+        """Tell how far down its name must go: 0 without, 2 if it is long."""
+        return bool(field[1]) + (wide(field[1], 12) > field[0] * self.CELL)
 
     def draw_field(self, offset, size, name, colour):
         for at in range(offset, min(offset + size, len(self.data))):
@@ -337,16 +350,16 @@ class Bytes(Picture):
     def draw_name(self, offset, size, name):
         """Write a name under its field, lower where it needs more room."""
         x, y = self.place(offset)
-        fits = min(size, self.per_row - offset % self.per_row) * self.CELL
-        drop = 64 if wide(name, 12) <= fits else 78
-        if drop == 78:
-            yield line(x + 4, y + 56, x + 4, y + 70)
+        here = min(size, self.per_row - offset % self.per_row)
+        drop = 49 + 15 * self.level((here, name))
+        if drop > 64:
+            yield line(x + 4, y + 56, x + 4, y + 71)
         yield text(x + 3, y + drop, name, size=12, bold=True)
         self.reach = max(self.reach, x + wide(name, 12) + 12)
 
     def place(self, at):
         row, column = divmod(at, self.per_row)
-        return 10 + column * self.CELL, row * self.ROW
+        return 10 + column * self.CELL, row * self.tall
 
 
 class Flow(Picture):
@@ -372,7 +385,8 @@ class Flow(Picture):
         rows = max(row for _, row, _ in self.boxes.values())
         self.left = 26 + max(map(wide, self.boxes)) / 2
         marks = [mark for name in self.boxes for mark in self.draw_box(name)]
-        marks += [mark for way in self.arrows for mark in self.draw_way(way)]
+        ways = [self.draw_way(way) for way in self.arrows]
+        marks += [shaft for shaft, _ in ways] + [words for _, words in ways]
         return (2 * self.left + columns * self.step,
                 (rows + 1) * self.cell[1] - 12, marks)
 
@@ -389,22 +403,24 @@ class Flow(Picture):
         yield text(x, y - 8.5 * name.count("\n"), name, "middle")
 
     def draw_way(self, way):
+        """Give an arrow, and its words, which go on top of all arrows."""
         start, end, words = way
         (x1, y1), (x2, y2) = self.middle(start), self.middle(end)
+        turn = math.atan2(y2 - y1, x2 - x1)
+        right, down, aside = 0, -11 * (abs(y2 - y1) < 1), 0
         if any(other[:2] == (end, start) for other in self.arrows):
-            turn = math.atan2(y2 - y1, x2 - x1)     # two ways: keep right
-            dx, dy = -9 * math.sin(turn), 9 * math.cos(turn)
-            x1, y1, x2, y2 = x1 + dx, y1 + dy, x2 + dx, y2 + dy
-        a, b = self.edge(start, x1, y1, x2, y2), self.edge(end, x2, y2,
-                                                           x1, y1)
-        yield arrow(*a, *b)
-        if words:
-            x, y = (a[0] + b[0]) / 2, (a[1] + b[1]) / 2
-            if abs(y2 - y1) < 1:                    # beside a level arrow
-                y += 11 if x2 < x1 else -11
-            yield box(x - wide(words, 11) / 2 - 2, y - 8,
-                      wide(words, 11) + 4, 16, PAPER, "none")
-            yield text(x, y, words, "middle", 11)
+            aside = 9                       # two ways: each keeps right
+            right = -math.sin(turn) * (6 + wide(words, 11) / 2)
+            down = math.cos(turn) * 11
+        x1, x2 = (x - aside * math.sin(turn) for x in (x1, x2))
+        y1, y2 = (y + aside * math.cos(turn) for y in (y1, y2))
+        a = self.edge(start, x1, y1, x2, y2)
+        b = self.edge(end, x2, y2, x1, y1)
+        x, y = (a[0] + b[0]) / 2 + right, (a[1] + b[1]) / 2 + down
+        w = wide(words, 11) + 4
+        return arrow(*a, *b), words and (
+            box(x - w / 2, y - 8, w, 16, PAPER, "none")
+            + text(x, y, words, "middle", 11))
 
     def edge(self, name, x, y, to_x, to_y):
         """Walk from (x, y) towards the other box, to this one's border."""
