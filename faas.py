@@ -444,9 +444,9 @@ class Function(typing.NamedTuple):
 #   exit 3                       we answer as if it had worked     (6)
 #   setsid sleep 1000 &          as (2), and outside its group     (7)
 #
-# `timeout=` cures (1) for the child and leaves (2): run() kills the child and
-# waits for the pipe, which the grandchild holds. So the parts of that one
-# line are taken apart here: start, converse, end.
+# `timeout=` cures (1). Of (2) it makes an error instead of an answer, though
+# the answer had been printed, and the grandchild lives on. So the parts of
+# that one line are taken apart here: start, converse, end.
 #
 # Promised: nothing.
 
@@ -527,11 +527,14 @@ def confine(limits, stays=False):
         if ceiling != resource.RLIM_INFINITY:
             most = min(most, ceiling)
         hard = most
-        if what == "CPU":       # The soft limit sends SIGXCPU, whose name
-            hard = ceiling if stays else most + 1       # makes a sentence;
-        resource.setrlimit(number, (most, hard))        # the hard one kills.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and
-    os.umask(0o022)                                # exec would pass that on
+        if what == "CPU" and (stays or most != ceiling):
+            # The soft limit sends SIGXCPU, whose name makes a sentence; the
+            # hard one, a second later, kills.
+            hard = ceiling if stays else most + 1
+        resource.setrlimit(number, (most, hard))
+    for ignored in signal.SIGPIPE, signal.SIGXFSZ:      # Python ignores them,
+        signal.signal(ignored, signal.SIG_DFL)          # and exec would pass
+    os.umask(0o022)                                     # that on.
 
 
 # 3.2 SHELL: start -----------------------------------------------------------
@@ -566,13 +569,18 @@ def fork_program(program, fds, child=None):
     Errors: FaasError crashed or denied, where exec refuses. Single-threaded
     callers only.
     """
-    heard, say = os.pipe()
-    pid = os.fork()                                                # (a)
+    try:
+        heard, say = os.pipe()
+        pid = os.fork()                                            # (a)
+    except OSError as error:
+        raise FaasError("unavailable", "this machine cannot start a process "
+                        f"now: {error.strerror}") from None
     if pid == 0:
         try:
             become(program, [*fds, say], child)                    # (b)
-        except OSError as error:                                   # (c)
-            os.write(len(fds), str(error.errno).encode())
+        except (OSError, ValueError) as error:                     # (c)
+            errno = getattr(error, "errno", None) or 22            # EINVAL
+            os.write(len(fds), str(errno).encode())
         finally:
             os._exit(127)
     os.close(say)
@@ -580,7 +588,7 @@ def fork_program(program, fds, child=None):
         errno = pipe.read()
     if errno:
         end_program(pid)
-        raise exec_error(program.argv[0], int(errno))
+        raise exec_error(program, int(errno))
     return pid
 
 
@@ -614,14 +622,18 @@ def exit_status(child, program):
         return 1
 
 
-def exec_error(path, errno):
-    """Put into a sentence why the kernel would not run `path`.
+def exec_error(program, errno):
+    """Put into a sentence why the kernel would not run a program.
 
-    >>> str(exec_error("functions/hello.py", 8))
+    >>> hello = Program(("functions/hello.py",))
+    >>> str(exec_error(hello, 8))
     'hello.py has no shebang: begin it with a line like #!/usr/bin/env python3'
-    >>> str(exec_error("functions/hello.py", 13))[:50]
+    >>> str(exec_error(hello, 13))[:50]
     'Permission denied (is the script executable?): run'
     """
+    if not os.path.isdir(program.cwd):
+        return FaasError("crashed", f"its folder {program.cwd} is gone")
+    path = os.path.join(program.cwd, *program.argv[:1])
     base = os.path.basename(path)
     if errno == 8:                                           # ENOEXEC
         return FaasError("crashed", f"{base} has no shebang: begin it with "
@@ -647,7 +659,17 @@ def exec_error(path, errno):
 
 
 def children(pid):
-    """List the children of one process; of a process that ended, none."""
+    """List the children of one process; of a process that ended, none.
+
+    A process with threads has a list per thread: whoever called fork.
+
+    >>> pid = fork_program(Program(("/bin/sleep", "9")), [0, 1, 2])
+    >>> pid in children(os.getpid())
+    True
+    >>> _ = end_program(pid)
+
+    Source: proc(5), /proc/PID/task/TID/children.
+    """
     found = []
     try:
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -673,7 +695,12 @@ def family(pid, most=1 << 20):
 
 
 def kill(pid, number=signal.SIGKILL):
-    """Send a signal; to a process that is gone, nothing."""
+    """Send a signal; to a process that is gone, nothing.
+
+    A negative pid means a whole process group (kill(2)).
+
+    >>> kill(2 ** 22 + 1)           # past the largest pid that Linux gives
+    """
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -727,7 +754,10 @@ def exit_error(name, status, limits):
     elif os.WTERMSIG(status) == signal.SIGXFSZ:
         end = f"wrote a file larger than {limits.file_size} bytes"
     else:
-        end = f"was ended by {signal.Signals(os.WTERMSIG(status)).name}"
+        number = os.WTERMSIG(status)
+        known = number in set(signal.Signals)
+        end = "was ended by " + (signal.Signals(number).name if known
+                                 else f"signal {number}")
     return FaasError("crashed", f"{name} {end}")
 
 
@@ -777,13 +807,23 @@ class Watch:
 
 
 def pipe():
-    """Make a pipe of two unbuffered files; ours will be the patient end."""
+    """Make a pipe of two unbuffered files: (to read from, to write to).
+
+    >>> r, w = pipe()
+    >>> w.write(b"hi"), r.read(9)
+    (2, b'hi')
+    """
     ends = os.pipe()
     return open(ends[0], "rb", buffering=0), open(ends[1], "wb", buffering=0)
 
 
 def pull(file, said, most):
     """Read what a pipe holds now into `said`; False once it is closed.
+
+    >>> (r, w), said = pipe(), bytearray()
+    >>> os.set_blocking(r.fileno(), False)
+    >>> w.write(b"hi"), pull(r, said, 10), said
+    (2, True, bytearray(b'hi'))
 
     Errors: FaasError too_large, past `most` bytes in all.
     """
@@ -796,7 +836,11 @@ def pull(file, said, most):
 
 
 def push(file, body):
-    """Write what a pipe takes now; give the rest, b"" if nobody reads it."""
+    """Write what a pipe takes now; give the rest, b"" if nobody reads it.
+
+    A program may answer without reading its input. That is no failure: the
+    kernel says EPIPE, and the rest of the body has no taker.
+    """
     try:
         return body[file.write(body[:65536]) or 0:]
     except BrokenPipeError:
@@ -1001,9 +1045,12 @@ class FrameReader:
         frames = []
         while len(self.held) >= FRAME.size:
             size, number, kind, meta_size = FRAME.unpack_from(self.held)
-            if size > self.most or meta_size > size - 9:
+            if kind not in b"HCRESD" or meta_size > size - 9:
                 raise FaasError("crashed", "the worker's bytes are no frame: "
                                 f"sizes {size} and {meta_size}")
+            if size > self.most:
+                raise FaasError("too_large", f"a frame of {size} bytes is "
+                                f"more than the {self.most} it may have")
             if len(self.held) < 4 + size:
                 break
             meta = self.held[FRAME.size:FRAME.size + meta_size]
@@ -1014,10 +1061,14 @@ class FrameReader:
 
 
 def frame_meta(data):
-    """Read the meta of a frame: a JSON object, or the frame is none."""
+    """Read the meta of a frame: a JSON object, or the frame is none.
+
+    >>> frame_meta(b'{"pid": 7}')
+    {'pid': 7}
+    """
     try:
         meta = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         meta = None
     if not isinstance(meta, dict):
         raise FaasError("crashed", "the worker's bytes are no frame: its "
@@ -1045,6 +1096,8 @@ def worker_main(program):
     sys.stdout, sys.stderr = (
         open(fd, "w", buffering=1, encoding="utf-8",
              errors="backslashreplace", closefd=False) for fd in (1, 2))
+    for number in signal.SIGPIPE, signal.SIGXFSZ:   # exceptions instead, as
+        signal.signal(number, signal.SIG_IGN)       # in any other Python
     try:
         handler = LOADERS[program.tongue](program)
     except Exception as error:          # Whatever an import may raise.
@@ -1090,10 +1143,14 @@ def error_frame(number, error):
     >>> error_frame(7, KeyError("colour")).meta["sentence"]
     "KeyError: 'colour'"
     """
-    kind = getattr(error, "kind", "crashed")
-    sentence = str(error)
-    if not isinstance(error, FaasError):
-        sentence = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, FaasError):
+        return Frame(number, b"E", {"kind": error.kind,
+                                    "sentence": str(error)})
+    kind, sentence = "crashed", type(error).__name__
+    try:
+        sentence = f"{sentence}: {error}".rstrip(": ")
+    except Exception:           # Its __str__ is the function's, too.
+        pass
     return Frame(number, b"E", {"kind": kind, "sentence": sentence})
 
 
@@ -1140,7 +1197,7 @@ def nursery_main(channel):
             frame, fds = hear_request(control, reader)
             reply = obey(frame, fds, programs)
             control.sendall(frame_encode(reply))
-    except EOFError:
+    except (EOFError, OSError):     # also in the middle of a reply
         pass
     for pid in programs:
         end_program(pid)
@@ -1163,6 +1220,9 @@ def obey(frame, fds, programs):
     """Carry out one request; `programs` are the pids that are ours."""
     try:
         if frame.kind == b"D":
+            if frame.meta["pid"] not in programs:
+                # Another nursery's, and it died with that one.
+                return Frame(frame.id, b"R", {"status": signal.SIGKILL})
             programs.discard(frame.meta["pid"])
             status = end_program(frame.meta["pid"])
             end_orphans(programs)
@@ -1212,6 +1272,7 @@ class Nursery:
 
     def __init__(self):
         self.turn, self.count, self.closed = threading.Lock(), 0, False
+        self.programs = set()
         self.open()
 
     def open(self):
@@ -1236,9 +1297,12 @@ class Nursery:
         self.process.wait()
 
     def start(self, program, fds):
-        return self.ask(b"S", program._asdict(), fds)["pid"]
+        pid = self.ask(b"S", program._asdict(), fds)["pid"]
+        self.programs.add(pid)
+        return pid
 
     def end(self, pid):
+        self.programs.discard(pid)
         return self.ask(b"D", {"pid": pid})["status"]
 
     def ask(self, kind, meta, fds=()):
@@ -1248,10 +1312,14 @@ class Nursery:
             try:
                 reply = self.exchange(data, fds)
             except OSError:
-                # Closed by us, or killed by somebody, and with it all that it
-                # had started (PR_SET_PDEATHSIG): so there is no one to end.
+                # Closed by us, or killed by somebody, and with it the programs
+                # that it had started (PR_SET_PDEATHSIG). Their groups are
+                # ours to end; only who left its group as well lives on.
                 if not self.closed:
                     self.hang_up()
+                    for pid in list(self.programs):
+                        kill(-pid)
+                    self.programs.clear()
                     self.open()
                 if kind == b"D":
                     return {"status": signal.SIGKILL}
@@ -1305,7 +1373,7 @@ class Worker:
 
     def __init__(self, parent, program, deadline):
         self.parent, self.limits = parent, program.limits
-        self.count, self.idle_since, self.alive = 0, 0.0, True
+        self.count, self.idle_since, self.alive = 0, time.monotonic(), True
         self.reader = FrameReader(most=program.limits.output + 65536)
         self.channel, theirs = socket.socketpair()
         self.log, log_w = pipe()
@@ -1337,6 +1405,8 @@ class Worker:
 
     def exchange(self, data, deadline):
         log = bytearray()
+        if not self.alive:
+            return Run(error=FaasError("crashed", "its worker has ended"))
         try:
             self.send(data, deadline)
             frame = self.hear(log, deadline)
@@ -1345,8 +1415,9 @@ class Worker:
             return Run(log=bytes(log), error=error, start="warm")
         error = None
         if frame.kind == b"E":
-            error = FaasError(frame.meta.get("kind", "crashed"),
-                              frame.meta.get("sentence", ""))
+            kind = frame.meta.get("kind")
+            error = FaasError(kind if kind in KINDS else "crashed",
+                              str(frame.meta.get("sentence", "")))
         return Run(frame.body, bytes(log), error, frame.meta, "warm")
 
     def send(self, data, deadline):
@@ -1384,6 +1455,9 @@ class Worker:
         self.read_log(log)      # all that was said before the answer
         if not frames:
             raise self.obituary()
+        if len(frames[-1].body) > self.limits.output:
+            raise FaasError("too_large", "it answered more than its "
+                            f"{self.limits.output} bytes of output")
         if frames[-1].id != self.count or len(frames) > 1:
             raise FaasError("crashed", "its worker answered call "
                             f"{frames[-1].id} when asked call {self.count}")
@@ -1445,6 +1519,16 @@ class Worker:
 #                        for PATIENCE seconds?   yes -> fork one more
 #                        else                           wait for one
 #
+# Ten calls of a function that sleeps a second, and a pool with one worker:
+#
+#       0 ms      call 1 takes the worker; calls 2 to 10 wait
+#       5 ms      nobody came back: call 2 forks, and has a worker at 7 ms
+#       7 ms      call 3 forks, and so on, one at a time
+#      25 ms      all ten run; at 1 s the pool has ten idle workers
+#
+# Ten calls of one that takes 0.1 ms: the worker is back long before 5 ms have
+# passed, each waiting caller gets it in turn, and nothing is forked.
+#
 # The newest idle worker is taken, not the oldest, so that those which are not
 # needed grow cold at the bottom of the stack, where reap() finds them.
 
@@ -1491,6 +1575,7 @@ class Pool:
                 self.size += 1
                 self.idle.append(self.birth(deadline))
         except FaasError:
+            self.size -= 1      # the one that was not born
             self.retire()
             raise
 
@@ -1614,6 +1699,13 @@ class Pool:
 #
 # Three of the nine tongues stand here. The others need Node, Go, Lua or a
 # server of their own, and will be rows of the same table.
+#
+# What a tongue is not: a sandbox, a router, a framework. A function in any of
+# them is a file that can be read, run and tested without the platform:
+#
+#       $ echo hello | functions/shout
+#       HELLO
+#       $ python3 -c 'import fn; print(fn.fn("hello", {}))'
 #
 # Promised: nothing.
 
@@ -2329,6 +2421,18 @@ def open_database(path, tables="", synchronous="FULL"):
     return database
 
 
+# What the two tables hold, after two deploys of shout and a rollback:
+#
+#       functions    name    active   threads   env    timeout   source
+#                    shout        1         2   {}       300.0   upload
+#
+#       versions     function   number   tongue    digest      created
+#                    shout           1   python3   9f86d081…   1795170305.0
+#                    shout           2   python3   60303ae2…   1795170391.5
+#
+# Settings belong to the function and not to a version: who rolls back wants
+# yesterday's text, and today's password.
+
 # 6.3 SHELL: the shelf -------------------------------------------------------
 
 
@@ -2363,6 +2467,16 @@ class Version(typing.NamedTuple):
     digest: str
     created: float          # s since 1970
     active: bool
+
+
+# The order inside publish() does not matter, for a reader sees all of a
+# transaction or nothing. The order around it does: place() first, because a
+# row may never point to a folder that is not complete; the pool is switched
+# last, because a caller may never run what a crash would take back.
+#
+# A folder without a row is harmless, and sweep() removes it at the next
+# start. A row without a folder would be a function that cannot start, and no
+# path through this class makes one.
 
 
 class Shelf:
@@ -2408,6 +2522,9 @@ class Shelf:
             write_files(fresh, files)
             prepare(fresh)
             os.rename(fresh, folder)
+        except OSError as error:
+            raise FaasError("unavailable", "the shelf cannot be written: "
+                            f"{error.strerror}") from None
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         sync_folder(os.path.dirname(folder))
@@ -2733,7 +2850,22 @@ class Retention(typing.NamedTuple):
     size: int = 64 << 20    # bytes of database; some 300,000 executions
 
 
+# An id that begins with the time sorts as the time does. So "the newest
+# fifty" needs no sort and no second index, and "older than thirty days" is a
+# comparison of texts: the table is kept in the order of its ids (WITHOUT
+# ROWID), and both are one walk along its edge.
+
 # 7.4 SHELL: the journal -----------------------------------------------------
+
+
+# Three kinds of things travel through the queue to the writer's thread: an
+# Execution to write, an Event to set once all before it is written, and None
+# at the end. The Event is how a reader waits for what was recorded before it
+# asked, though nobody who records ever waits:
+#
+#       callers     record  record  record           record
+#       queue         E       E       E      Event     E       None
+#       writer      |------ one commit ------| set   |-commit-| ends
 
 
 class Journal:
@@ -2811,6 +2943,13 @@ class Journal:
 
 
 def insert_executions(database, rows):
+    """Write Executions in one commit.
+
+    >>> db = open_database(":memory:", EXECUTION_TABLE)
+    >>> insert_executions(db, [Execution(*["x"] * 11)])
+    >>> db.execute("SELECT count(*) FROM executions").fetchone()
+    (1,)
+    """
     marks = ",".join("?" * len(Execution._fields))
     with database:
         database.executemany(
@@ -2818,7 +2957,15 @@ def insert_executions(database, rows):
 
 
 def forget(database, retention, now):
-    """Delete executions past the retention; `now` in seconds since 1970."""
+    """Delete executions past the retention; `now` in seconds since 1970.
+
+    >>> db = open_database(":memory:", EXECUTION_TABLE)
+    >>> insert_executions(db, [Execution(new_id(day * 86400), *["x"] * 10)
+    ...                        for day in range(10)])
+    >>> forget(db, Retention(days=3), now=9 * 86400)
+    >>> db.execute("SELECT count(*) FROM executions").fetchone()
+    (4,)
+    """
     oldest = new_id(max(0.0, now - retention.days * 86400))[:12]
     with database:
         database.execute("DELETE FROM executions WHERE id < ?", (oldest,))
@@ -3104,7 +3251,7 @@ class Platform:
             self.turn.wait_for(lambda: not self.running, patience)
         self.stopped.set()
         self.keeper.join()
-        for live in self.live.values():
+        for live in list(self.live.values()):
             if live.pool:
                 live.pool.retire()
         self.parent.close()         # And with it whoever still runs; those
@@ -3318,10 +3465,17 @@ class Platform:
 
         Errors: none; a failure is the Result's kind and sentence.
         """
-        started, trace = time.time(), Trace(time.monotonic())
-        ident, fn = new_id(started), Function(call.fn, "", "")
         with self.turn:
             self.running += 1
+        try:
+            return self.answer(call, time.time(), Trace(time.monotonic()))
+        finally:
+            with self.turn:
+                self.running -= 1
+                self.turn.notify_all()
+
+    def answer(self, call, started, trace):
+        ident, fn = new_id(started), Function(call.fn, "", "")
         try:
             live = self.find_open(call)
             fn = live.fn
@@ -3337,9 +3491,6 @@ class Platform:
         trace.mark("run", time.monotonic())
         result = result_of(run, fn, ident, trace.spans)
         self.remember(call, fn, run, result, started)
-        with self.turn:
-            self.running -= 1
-            self.turn.notify_all()
         return result
 
     def find_open(self, call):
@@ -4120,7 +4271,7 @@ def serve_metrics(door, request):
         lines += [f"faas_calls_total{{{marks}}} {count}",
                   f"faas_call_seconds_total{{{marks}}} {seconds:.6f}"]
     lines.append("# TYPE faas_workers gauge")
-    for name, live in sorted(door.platform.live.items()):
+    for name, live in sorted(list(door.platform.live.items())):
         if live.pool:
             lines.append(f'faas_workers{{function="{name}"}} '
                          f"{live.pool.size}")
@@ -4151,9 +4302,13 @@ CALL_ROUTES = (
 # twice a second to see whether it should stop. Shutting down the listening
 # socket wakes accept() at once, and an idle platform sleeps.
 
-MAX_CONNECTIONS = 2000      # threads; more of them are told to come later
+MAX_CONNECTIONS = 2000      # threads; who comes then is sent away
 SEND_TIME = 60.0            # s in which a client must take an answer
 STACK = 512 << 10           # bytes of a connection's thread
+
+
+FULL = response_encode(text_response("too many connections\n", 503,
+                                     {"Retry-After": "1"}), keep_alive=False)
 
 
 class HttpServer:
@@ -4197,7 +4352,8 @@ class HttpServer:
                     time.sleep(0.05)        # no descriptors left, say
                 continue
             if len(self.connections) >= MAX_CONNECTIONS:
-                client.close()
+                with client, contextlib.suppress(OSError):
+                    client.send(FULL, socket.MSG_DONTWAIT)
                 continue
             self.connections[client] = True
             threading.Thread(target=self.serve, args=(client,),
@@ -4222,7 +4378,7 @@ class HttpServer:
         try:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.settimeout(SEND_TIME)
-            self.converse(client)
+            self.attend(client)
         except ProtocolError as error:
             response = text_response(f"{error}\n", error.status)
             with contextlib.suppress(OSError):
@@ -4234,7 +4390,7 @@ class HttpServer:
             self.connections.pop(client, None)
             client.close()
 
-    def converse(self, client):
+    def attend(self, client):
         reader = RequestReader(self.limit_of, time.monotonic())
         while data := self.hear(client, reader):
             for request in reader.receive(data, time.monotonic()):
@@ -5093,7 +5249,8 @@ class Schedules:
 
         Errors: FaasError bad_input, not_found; those of the crontab.
         """
-        cron = cron_parse(expression)
+        cron, expression = cron_parse(expression), " ".join(
+            expression.split())
         if cron_next(cron, time.time()) is None:
             raise FaasError("bad_input", "Invalid cron expression: this date "
                             "never comes")
@@ -5353,6 +5510,9 @@ def serve(args):
     data = os.path.abspath(args.data)
     lock, key = take_data_folder(data), api_key(data)
     threading.stack_size(STACK)
+    # A thousand connections need more descriptors than the usual 1024.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     stop = threading.Event()
     for number in signal.SIGTERM, signal.SIGINT:
         signal.signal(number, lambda *_: stop.set())
@@ -5369,8 +5529,8 @@ def serve(args):
     except FaasError as error:
         print(f"faas: schedules wait: {error}", file=sys.stderr)
     note = os.path.join(data, "server.json")
-    write_note(note, {"pid": os.getpid(), "url": listeners[0].url,
-                      "data_url": listeners[-1].url})
+    write_note(note, {"pid": os.getpid(), "data_url": listeners[-1].url,
+                      "url": listeners[0].url if args.port >= 0 else ""})
     print(greeting(args, listeners, use_cron, platform), flush=True)
     return_memory()
     stop.wait()

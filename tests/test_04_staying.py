@@ -686,8 +686,9 @@ def test_a_function_that_forks_and_answers_twice_is_caught(nursery, fn):
         def fn(input):
             os.fork()
         """), soon())
-    errors = [ask(worker).error, ask(worker).error]
-    assert any("answered call" in str(error) for error in errors)
+    # The second answer may come late: then a later call finds it.
+    errors = (ask(worker).error for _ in range(20))
+    assert "answered call" in str(next(filter(None, errors)))
     assert faas.children(nursery.process.pid) == []
 
 

@@ -71,10 +71,10 @@ class Row(typing.NamedTuple):
 
 
 class Peer:
-    """A server under measurement: its port, its processes, its CPU time."""
+    """A server under measurement: its ports, its processes, its CPU time."""
 
-    def __init__(self, process, port, url=""):
-        self.process, self.port, self.url = process, port, url
+    def __init__(self, process, port, data_port=0):
+        self.process, self.port, self.data_port = process, port, data_port
 
     def cpu(self):
         """Give the CPU seconds of the process and all its descendants."""
@@ -133,10 +133,8 @@ def start_platform(stack, home, program=(ROOT / "faas.py",)):
     said = wait_for_note(process, home / "data" / "server.json")
     port, data_port = (int(said[key].rpartition(":")[2])
                        for key in ("url", "data_url"))
-    peer = Peer(process, port)
-    peer.data_port = data_port
     deploy_echo(port)
-    return peer
+    return Peer(process, port, data_port)
 
 
 def wait_for_note(process, path):
