@@ -975,6 +975,7 @@ def run_program(parent, program, body, deadline):
 #
 # Promised: nothing.
 
+import collections
 import json
 import socket
 import struct
@@ -1533,8 +1534,36 @@ class Worker:
 # needed grow cold at the bottom of the stack, where reap() finds them.
 
 
+# Whoever waits has a ticket, and a worker that comes back is handed to the
+# oldest one. Without tickets the thread that brings it back would take it
+# again: it is awake, and the others are not, so they starve.
+
+
 class Retired(Exception):
     """This pool serves an old version; ask for the function again."""
+
+
+class Ticket:
+    """One caller's place in a queue: wait until you are called.
+
+    A lock that is taken at birth and released by whoever calls: the cheapest
+    way for one thread to wake another.
+
+    >>> ticket = Ticket()
+    >>> ticket.wait(0.01), ticket.call("a worker"), ticket.wait(0.01)
+    (False, None, True)
+    """
+
+    def __init__(self):
+        self.lock, self.called, self.worker = threading.Lock(), False, None
+        self.lock.acquire()
+
+    def wait(self, patience):
+        return self.lock.acquire(timeout=patience)
+
+    def call(self, worker):
+        self.called, self.worker = True, worker
+        self.lock.release()
 
 
 class Pool:
@@ -1562,7 +1591,7 @@ class Pool:
         self.birth, self.least, self.most = birth, least, most
         self.idle, self.size, self.closed = [], 0, False
         self.last_return, self.growing = 0.0, False
-        self.turn = threading.Condition()
+        self.turn, self.queue = threading.Lock(), collections.deque()
 
     def fill(self, deadline):
         """Make the pool's least number of workers ready.
@@ -1584,22 +1613,32 @@ class Pool:
 
         Errors: FaasError timeout; Retired; FaasError where a birth fails.
         """
-        since = time.monotonic()
+        since, ticket = time.monotonic(), Ticket()
         with self.turn:
-            while not self.idle:
-                now = time.monotonic()
-                if self.closed:
-                    raise Retired
-                if now >= deadline.at:
-                    raise FaasError("timeout", "no worker came free within "
-                                    + deadline.why)
-                if self.may_grow(since, now):
-                    break
-                self.turn.wait(self.PATIENCE)
-            else:
+            if self.closed:
+                raise Retired
+            if self.idle:
                 return self.idle.pop(), "warm"
-            self.size, self.growing = self.size + 1, True
-        return self.grow(deadline), "cold"
+            self.queue.append(ticket)
+        while True:
+            with self.turn:
+                if ticket.called:
+                    break
+                now = time.monotonic()
+                late, grows = now >= deadline.at, self.may_grow(since, now)
+                if late or grows:
+                    self.queue.remove(ticket)
+                if grows:
+                    self.size, self.growing = self.size + 1, True
+            if grows:
+                return self.grow(deadline), "cold"
+            if late:
+                raise FaasError("timeout", "no worker came free within "
+                                + deadline.why)
+            ticket.wait(self.PATIENCE)
+        if not ticket.worker:
+            raise Retired
+        return ticket.worker, "warm"
 
     def may_grow(self, since, now):
         """Tell whether a caller that waits since `since` may fork."""
@@ -1620,7 +1659,6 @@ class Pool:
             with self.turn:
                 self.size -= worker is None
                 self.growing = False
-                self.turn.notify()
 
     def give_back(self, worker):
         """Return a worker, alive or not."""
@@ -1628,11 +1666,12 @@ class Pool:
         with self.turn:
             self.last_return = worker.idle_since
             kept = worker.alive and not self.closed
-            if kept:
-                self.idle.append(worker)
-            else:
+            if not kept:
                 self.size -= 1
-            self.turn.notify()
+            elif self.queue:
+                self.queue.popleft().call(worker)
+            else:
+                self.idle.append(worker)
         if not kept:
             worker.end()
 
@@ -1653,7 +1692,8 @@ class Pool:
         with self.turn:
             self.closed, idle, self.idle = True, self.idle, []
             self.size -= len(idle)
-            self.turn.notify_all()
+            while self.queue:
+                self.queue.popleft().call(None)
         for worker in idle:
             worker.end()
 
@@ -3029,7 +3069,6 @@ def used_bytes(database):
 #
 # Promised: nothing.
 
-import collections
 import contextlib
 
 # 8.1 Time and room ----------------------------------------------------------
@@ -3082,34 +3121,37 @@ class Gate:
     """
 
     def __init__(self, most, queue):
-        self.most, self.queue = most, queue
-        self.inside = self.waiting = 0
-        self.turn = threading.Condition(threading.Lock())
+        self.most, self.bound, self.inside = most, queue, 0
+        self.turn, self.queue = threading.Lock(), collections.deque()
 
     def enter(self, deadline):
+        """Come in, or wait for it. Errors: FaasError busy, timeout."""
         with self.turn:
-            if self.inside < self.most and not self.waiting:
+            if self.inside < self.most:
                 self.inside += 1
                 return
-            if self.waiting >= self.queue:
+            if len(self.queue) >= self.bound:
                 raise FaasError("busy", f"{self.most} calls run and "
-                                f"{self.queue} wait: the limits of this "
+                                f"{self.bound} wait: the limits of this "
                                 "function")
-            self.waiting += 1
-            try:
-                while self.inside >= self.most:
-                    left = deadline.at - time.monotonic()
-                    if left <= 0 or not self.turn.wait(left):
-                        raise FaasError("timeout", "it waited in the queue "
-                                        f"for {deadline.why}")
-                self.inside += 1
-            finally:
-                self.waiting -= 1
+            ticket = Ticket()
+            self.queue.append(ticket)
+        if ticket.wait(max(0.0, deadline.at - time.monotonic())):
+            return
+        with self.turn:
+            if ticket.called:       # at the last moment
+                return
+            self.queue.remove(ticket)
+        raise FaasError("timeout", f"it waited in the queue for "
+                        f"{deadline.why}")
 
     def leave(self):
+        """Go, and leave the place to who has waited longest."""
         with self.turn:
-            self.inside -= 1
-            self.turn.notify()
+            if self.queue:
+                self.queue.popleft().call(None)
+            else:
+                self.inside -= 1
 
 
 class Live(typing.NamedTuple):
@@ -3287,6 +3329,12 @@ class Platform:
         return Live(fn, gate, Pool(birth, fn.threads, most))
 
     # 8.3 Find ---------------------------------------------------------------
+    #
+    # A look at a folder compares names, sizes and times of change, and reads
+    # nothing: some 20 us for a small one. Only when they differ are the files
+    # read and their digest taken; and only when that differs from the last
+    # one taken up is it deployed. So `touch` makes no version, and a text
+    # that did not load is not tried again until somebody edits it.
 
     def find(self, name):
         """Give the Live function of a name.
@@ -3342,7 +3390,7 @@ class Platform:
         self.logs.append(fn.name, time.time(), mask(note, fn.env))
 
     def uploaded(self):
-        """List the names of the uploaded functions."""
+        """List the names of the uploaded functions, in order."""
         return [fn.name for fn in self.shelf.functions()
                 if fn.source == "upload"]
 
@@ -3363,6 +3411,11 @@ class Platform:
         return [found[name] for name in sorted(found)]
 
     # 8.4 Deploy, roll back, delete ------------------------------------------
+    #
+    # All three move the same pointer and change the same pool, so they are
+    # done one at a time for each name. Callers never wait for that lock, with
+    # one exception: who is the first to meet an edited folder waits until the
+    # edit is taken up, since "at the next call" is what was promised.
 
     def deploy(self, name, files, tongue="", threads=1, env=None,
                timeout=None):
@@ -3459,6 +3512,16 @@ class Platform:
         return True
 
     # 8.5 The waist ----------------------------------------------------------
+    #
+    # The first call of a python3 function after a start of the platform, as
+    # its trace tells it, and the second:
+    #
+    #       cold   queue;dur=0.05   start;dur=6.1     run;dur=0.4
+    #       warm   queue;dur=0.02   start;dur=0.01    run;dur=0.2
+    #
+    # What happens after the answer is there (a line in the log, a row in the
+    # journal, a number in the counters) is in no span: it is done before the
+    # door has the Result, but costs some 20 us, for nobody waits for a disk.
 
     def invoke(self, call):
         """Answer one Call, whatever happens, and remember it.
@@ -3731,6 +3794,11 @@ name: value
 
 
 def field_decode(line):
+    """Take a field line apart; the name in lower case (RFC 9110, 5.1).
+
+    >>> field_decode(b"Content-Type:  text/plain ")
+    ('content-type', 'text/plain')
+    """
     found = FIELD_LINE.fullmatch(line)
     if not found:
         raise ProtocolError(400, f"the field line {line[:60]!r} is not of "
@@ -3793,6 +3861,12 @@ def body_plan(request):
 # it runs until it needs more bytes, yields, and goes on where it stopped when
 # they are there. What would be a table of states is then a text that one
 # reads from top to bottom.
+#
+#       what the client does         what the reader is doing      at most
+#       nothing                      waits for a request           75 s
+#       has sent "POST /f HT"        waits for the head's end      10 s
+#       has sent half a body         waits for the rest            10 s, and
+#                                                  1 s more for each kB sent
 #
 # Time belongs to it because slowness is an attack: a client that sends one
 # byte a minute holds a thread for hours ("slowloris", 2009).
@@ -3989,11 +4063,21 @@ def response_encode(response, keep_alive=True, head_only=False):
 
 
 def text_response(text, status=200, headers={}):
+    """Make a Response of a text for people.
+
+    >>> text_response("OK").headers
+    {'Content-Type': 'text/plain; charset=utf-8'}
+    """
     return Response(status, text.encode("utf-8", "replace"), {
         "Content-Type": "text/plain; charset=utf-8", **headers})
 
 
 def json_response(value, status=200):
+    """Make a Response of a value for programs; curl likes the line's end.
+
+    >>> json_response([1]).body
+    b'[1]\\n'
+    """
     return Response(status, json.dumps(value).encode() + b"\n",
                     {"Content-Type": "application/json"})
 
@@ -4040,6 +4124,11 @@ def result_response(result):
 #
 # A path is matched as it was sent, and each part is decoded once after that:
 # who decodes first and splits then, finds slashes that were never there.
+#
+#       sent              matched              decoded once
+#       /logs/a%2Fb       /logs/{name}         'a/b', and no name (2.2)
+#       /logs/a%252Fb     /logs/{name}         'a%2Fb', and no name either
+#       /shout/x/y?q=1    /{name}/{rest}       'shout' and 'x/y'
 
 
 class Route(typing.NamedTuple):
@@ -4298,6 +4387,11 @@ CALL_ROUTES = (
 # kB are enough for this file, and a thousand idle connections then cost what
 # a thousand sleeping threads cost.
 #
+#       accept -> hear -> Requests -> handle -> sendall -> hear -> ...
+#                  |                              |
+#                  75 s of silence: close         "Connection: close", or the
+#                  bad bytes: answer, linger      platform stops: linger, close
+#
 # socketserver.ThreadingTCPServer would serve as well, but its loop wakes
 # twice a second to see whether it should stop. Shutting down the listening
 # socket wakes accept() at once, and an idle platform sleeps.
@@ -4391,6 +4485,12 @@ class HttpServer:
             client.close()
 
     def attend(self, client):
+        """Answer a connection's requests, in the order in which they came.
+
+        A client may send the second request before the first is answered
+        (pipelining, RFC 9112, 9.3.2): the reader gives both, and the answers
+        go out one after the other.
+        """
         reader = RequestReader(self.limit_of, time.monotonic())
         while data := self.hear(client, reader):
             for request in reader.receive(data, time.monotonic()):
@@ -4425,6 +4525,7 @@ class HttpServer:
         return data
 
     def respond(self, request):
+        """Answer one request; the second and last catch of this door."""
         try:
             return handle(self.door, request)
         except Exception:       # A fault of ours must not look like silence.
@@ -4585,6 +4686,16 @@ def checked_env(env):
 #
 # Its functions are the files in functions/, so calling is the call route of
 # chapter 9. What is its own: logs by path, and schedules.
+#
+#       $ curl -X POST http://localhost:8080/hello.py
+#       $ curl -X POST http://localhost:8080/schedule/hello.py \
+#              -d '*/5 * * * *'
+#       Cron job set
+#       $ curl http://localhost:8080/schedule
+#       {"hello.py": "*/5 * * * *"}
+#       $ curl -X DELETE http://localhost:8080/schedule/hello.py
+#       Removed schedule
+#       $ curl http://localhost:8080/logs/hello.py
 
 
 def pifaas_logs(door, request, name):
@@ -4615,6 +4726,16 @@ def pifaas_unschedule(door, request, name):
 #
 # Its scripts send JSON and print what comes back. An upload is answered with
 # the addresses at which the function can now be called, one a line.
+#
+#       $ (cd echo && zip -r - .) | base64 -w0 > echo.b64
+#       $ curl http://localhost:8080/upload -d \
+#         "{\"name\": \"echo\", \"env\": \"python3\", \"threads\": 1,
+#           \"zip\": \"$(cat echo.b64)\"}"
+#       http://127.0.0.1:8000/echo
+#       $ curl http://localhost:8000/echo -d hello
+#       hello
+#
+# What tinyFaaS calls `env` is our tongue, and its `envs` are our env.
 
 
 def tinyfaas_upload(door, request):
@@ -4696,7 +4817,11 @@ def tinyfaas_lines(name, log):
 
 
 def utc_time(local):
-    """Turn the local time of a log header into RFC 3339 in UTC."""
+    """Turn the local time of a log header into RFC 3339 in UTC.
+
+    >>> utc_time("2026-11-20T08:50:39.973999")[-1]
+    'Z'
+    """
     when = datetime.datetime.fromisoformat(local)
     zone = datetime.timezone.utc
     return when.astimezone(zone).isoformat().replace("+00:00", "Z")
@@ -4750,6 +4875,14 @@ def fetch(url):
 #
 # What the older APIs cannot say: versions, rollback, executions. The command
 # line of chapter 17 is a client of these routes.
+#
+#       $ curl -X POST http://localhost:8080/-/functions/echo/rollback \
+#              -d '{"version": 1}'
+#       {"name": "echo", "tongue": "python3", "version": 1, ...}
+#       $ curl 'http://localhost:8080/-/functions/echo/executions?limit=1'
+#       [{"id": "01a1f8b0490b8536d02f", "function": "echo", "version": 1,
+#         "trigger": "http", "started": 1795170065.03, "duration": 0.0003,
+#         "start": "warm", "status": "ok", "bytes_in": 5, ...}]
 
 
 def describe(fn):
@@ -5025,7 +5158,11 @@ def cron_field(field, name, low, high, words):
 
 
 def cron_number(text, name, low, high, words):
-    """Read a number, or a month or weekday by name."""
+    """Read a number, or a month or weekday by name.
+
+    >>> cron_number("dec", "month", 1, 12, MONTHS)
+    12
+    """
     if text.lower() in words:
         return words.index(text.lower()) + low
     if not re.fullmatch("[0-9]{1,4}", text, re.ASCII) or not (
@@ -5049,7 +5186,13 @@ def cron_number(text, name, low, high, words):
 
 
 def day_matches(cron, date):
-    """Tell whether a cron expression can fire on a date."""
+    """Tell whether a cron expression can fire on a date.
+
+    >>> friday_13 = cron_parse("0 0 13 * fri")      # the 13th, or a Friday
+    >>> [day for day in range(1, 32) if day_matches(
+    ...     friday_13, datetime.date(2026, 11, min(day, 30)))][:5]
+    [6, 13, 20, 27]
+    """
     by_date = date.day in cron.days
     by_weekday = date.isoweekday() % 7 in cron.weekdays
     if date.month not in cron.months:
@@ -5058,7 +5201,11 @@ def day_matches(cron, date):
 
 
 def wall_of(instant, zone):
-    """Give what a clock in `zone` shows at an instant."""
+    """Give what a clock in `zone` shows at an instant.
+
+    >>> str(wall_of(0, datetime.timezone.utc))
+    '1970-01-01 00:00:00'
+    """
     return datetime.datetime.fromtimestamp(instant, zone).replace(
         tzinfo=None, fold=0)
 
@@ -5209,6 +5356,16 @@ def crontab_rewrite(owner, lines):
 
 
 # 11.4 SHELL: schedules ------------------------------------------------------
+#
+#       cron ----> python3 faas.py invoke hello.py --trigger cron
+#                     |
+#                     |  a platform runs on this data folder?
+#                     |
+#                     +-- yes: POST /-/functions/hello.py/run?trigger=cron
+#                     +-- no:  be the platform for the length of this call
+#
+# Either way the run passes the waist: it has its limits, its line in the log
+# and its row among the executions, with the trigger "cron".
 #
 # A schedule is a row; crontab lines are made from the rows, never read back.
 # A run that is still going when the next is due makes the next one skip:
@@ -5450,7 +5607,11 @@ def limits_from(pairs, environ):
 
 
 def api_key(data):
-    """Give the platform's API key; the first start makes one, mode 0600."""
+    """Give the platform's API key; the first start makes one, mode 0600.
+
+    Written beside its place and then moved there, so that no other process
+    ever reads half a key. 32 bytes of chance: what FaaS-Go takes too.
+    """
     path = os.path.join(data, "api_key")
     if not os.path.exists(path):
         fresh = f"{path}.{os.getpid()}"
@@ -5461,6 +5622,11 @@ def api_key(data):
     with open(path) as file:
         return file.read().strip()
 
+
+# Three settings come from variables as well, under the names that the older
+# platforms gave them: PORT, HTTP_PORT (tinyFaaS reads http_PORT, and documents
+# HTTP_PORT; both work) and EXECUTION_TIMEOUT. An option beats a variable, for
+# it is nearer to the person.
 
 # 17.2 SHELL: serve ----------------------------------------------------------
 
@@ -5596,6 +5762,14 @@ def greeting(args, listeners, use_cron, platform):
     return "\n".join([*lines, "  stop         Ctrl-C"])
 
 
+# On SIGTERM, as seen by a client that has just asked for something slow:
+#
+#       0.0 s   no new connection is taken; one that asks nothing is closed
+#       ...     calls that run go on; a new one on an old connection is 503
+#       3.1 s   the slow call ends; its answer has "Connection: close"
+#       3.2 s   workers, nursery, journal: all ended; exit 0
+#      10.0 s   at the latest, whatever still ran is ended first
+
 # 17.3 The client ------------------------------------------------------------
 
 
@@ -5692,6 +5866,22 @@ def show(args, value, table):
         print("  ".join(cell.ljust(width) for cell, width in
                         zip(row, widths)).rstrip())
 
+
+# A command prints for people, or with --json for programs:
+#
+#       $ faas list
+#       NAME   TONGUE   VERSION  FROM    NOTE
+#       echo   python3  2        upload
+#       shout  script   -        file
+#       $ faas versions echo
+#       VERSION  TONGUE   DIGEST        CREATED
+#       2        python3  9a2dfd1a7dcb  2026-11-20 11:30:15  active
+#       1        python3  6c54116949b9  2026-11-20 11:21:05
+#       $ faas rollback echo 1
+#       echo serves version 1
+#       $ faas invoke nobody; echo $?
+#       faas: Function not found: nobody
+#       5
 
 # 17.4 SHELL: commands -------------------------------------------------------
 

@@ -9,17 +9,21 @@ Made of the same marks as those in pictures.py, which says how they work.
     Fields     what a cron field holds      one cell per number
     Calendar   on which days                months side by side
     Strip      at which instants            a day, with the clock's jumps
+
+And four small helps: `lane_of` a Result's spans, `chain` of boxes,
+`folder_tree` of what lies on the disk, and what one is `told`.
 """
 
 import calendar
 import datetime
 import io
+import pathlib
 import re
 import struct
 import zoneinfo
 
-from pictures import (COLOURS, FAINT, INK, PAPER, WIDTH, Picture, box, line,
-                      text, ticks, wide)
+from pictures import (COLOURS, FAINT, INK, PAPER, WIDTH, Flow, Picture, box,
+                      line, text, ticks, wide)
 
 
 def dot(x, y, r, fill, stroke=FAINT):
@@ -45,19 +49,28 @@ def lane_of(result, start=0.0):
 # The shelf ------------------------------------------------------------------
 
 class Pointer(Picture):
-    """Which version serves: [(step, [label, ...], active), ...].
+    """Which version serves, after each step; time runs downwards.
 
-    The labels are those of the versions that exist after the step, and
-    `active` is the index of the one that serves. Time runs downwards.
+    A step is (words, [label, ...], index of the label that serves).
 
-    >>> Pointer([("deploy", ["1"], 0), ("deploy", ["1", "2"], 1)], "two")
+    >>> Pointer("two", [("deploy", ["1"], 0), ("deploy", ["1", "2"], 1)])
     <Pointer: two>
     """
 
     STEP = 46
 
-    def __init__(self, steps, title=""):
-        self.steps, self.title = list(steps), title
+    def __init__(self, title="", steps=()):
+        self.title, self.steps = title, list(steps)
+
+    def note(self, words, versions):
+        """Add what Shelf.versions() says now as a step."""
+        versions = sorted(versions)
+        self.steps.append((words, [f"version {v.number}" for v in versions],
+                           [v.active for v in versions].index(True)))
+
+    def until(self, step):
+        """Give the first steps of this film."""
+        return Pointer(self.title, self.steps[:step])
 
     def draw(self):
         left = 30 + max(wide(step) for step, _, _ in self.steps)
@@ -81,6 +94,45 @@ class Pointer(Picture):
         most = max(len(labels) for _, labels, _ in self.steps)
         return (left + most * cell, len(self.steps) * self.STEP,
                 path + marks + heads)
+
+
+def chain(title, *labels):
+    """Draw a Flow in one row, each box leading to the next.
+
+    A label may be a pair, with the box's colour as second.
+
+    >>> chain("two steps", "write", ("rename", "good"))
+    <Flow: two steps>
+    """
+    pairs = [(label, "plain") if isinstance(label, str) else label
+             for label in labels]
+    names = [name for name, _ in pairs]
+    return Flow({name: (i, 0, colour) for i, (name, colour)
+                 in enumerate(pairs)}, list(zip(names, names[1:])), title)
+
+
+def folder_tree(path):
+    """Make a Tree's node of a folder on the disk; long names are cut.
+
+    >>> folder_tree(pathlib.Path("no/such/folder"))
+    ('folder', [], 'one')
+    """
+    if not path.is_dir():
+        return path.name[:16], [], "one"
+    return path.name[:16], [folder_tree(inner) for inner in
+                            sorted(path.iterdir())], "plain"
+
+
+def told(work, *arguments):
+    """Give what some work gives, or the sentence with which it refuses.
+
+    >>> told(int, "x")
+    "invalid literal for int() with base 10: 'x'"
+    """
+    try:
+        return work(*arguments)
+    except Exception as error:
+        return str(error).splitlines()[0]
 
 
 # Texts ----------------------------------------------------------------------
