@@ -5667,14 +5667,8 @@ def cron_command(args):
     return argv_of
 
 
-def serve(args):
-    """Run the platform until SIGTERM or Ctrl-C; give the exit code."""
-    listeners = [HttpServer(args.host, port) for port in
-                 (args.port, args.data_port) if port >= 0]
-    if not listeners:
-        raise FaasError("bad_input", "every door is turned off")
-    data = os.path.abspath(args.data)
-    lock, key = take_data_folder(data), api_key(data)
+def ready_process():
+    """Prepare this process for many connections; give its stop Event."""
     threading.stack_size(STACK)
     # A thousand connections need more descriptors than the usual 1024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -5682,22 +5676,44 @@ def serve(args):
     stop = threading.Event()
     for number in signal.SIGTERM, signal.SIGINT:
         signal.signal(number, lambda *_: stop.set())
-    platform = platform_of(args)
-    platform.shelf.sweep()
+    return stop
+
+
+def start_schedules(args, platform):
+    """Hand the schedules to cron, or to a clock of our own."""
     use_cron = args.clock == "crontab" or (
         args.clock == "auto" and have_crontab())
     schedules = Schedules(platform, cron_command(args) if use_cron else None)
     if args.clock != "off" and not use_cron:
         schedules.start_clock()
-    start_doors(args, listeners, platform, schedules, key)
     try:
         schedules.write_crontab()
     except FaasError as error:
         print(f"faas: schedules wait: {error}", file=sys.stderr)
+    return schedules
+
+
+def serve(args):
+    """Run the platform until SIGTERM or Ctrl-C; give the exit code."""
+    if args.port is None:
+        args.port = port_from(os.environ, 8080, "PORT")
+    if args.data_port is None:
+        args.data_port = port_from(os.environ, 8000, "HTTP_PORT", "http_PORT")
+    listeners = [HttpServer(args.host, port) for port in
+                 (args.port, args.data_port) if port >= 0]
+    if not listeners:
+        raise FaasError("bad_input", "every door is turned off")
+    data = os.path.abspath(args.data)
     note = os.path.join(data, "server.json")
+    lock, key = take_data_folder(data), api_key(data)
+    stop = ready_process()
+    platform = platform_of(args)
+    platform.shelf.sweep()
+    schedules = start_schedules(args, platform)
+    start_doors(args, listeners, platform, schedules, key)
     write_note(note, {"pid": os.getpid(), "data_url": listeners[-1].url,
                       "url": listeners[0].url if args.port >= 0 else ""})
-    print(greeting(args, listeners, use_cron, platform), flush=True)
+    print(greeting(args, listeners, schedules), flush=True)
     return_memory()
     stop.wait()
     for listener in listeners:
@@ -5740,11 +5756,13 @@ def write_note(path, value):
     os.replace(path + ".new", path)
 
 
-def greeting(args, listeners, use_cron, platform):
+def greeting(args, listeners, schedules):
     """Say in a few lines what runs, where, and what to try."""
-    clock = "off" if args.clock == "off" else (
-        "this user's crontab" if use_cron else
-        "a clock thread of our own, for there is no crontab here")
+    platform = schedules.platform
+    clock = "this user's crontab" if schedules.argv_of else "off"
+    if schedules.thread:
+        clock = "a clock thread of our own" + (
+            "" if have_crontab() else ", for there is no crontab here")
     lines = [f"faas.py {__version__} serves {platform.functions}"]
     if args.port >= 0:
         lines.append(f"  everything   {listeners[0].url}")
@@ -5986,10 +6004,73 @@ def do_schedule(args):
                         "'*/5 * * * *', or --remove")
 
 
+OF_ALL = {          # options of every command
+    "--functions": {"default": "functions", "metavar": "DIR",
+                    "help": "the folder of functions (./functions)"},
+    "--data": {"default": "data", "metavar": "DIR",
+               "help": "the folder of state (./data)"},
+    "--logs": {"default": "logs", "metavar": "DIR",
+               "help": "the folder of logs (./logs)"},
+    "--url": {"default": os.environ.get("FAAS_URL", ""),
+              "help": "the platform to ask, if not the one on --data"},
+    "--json": {"action": "store_true", "help": "print data as JSON"}}
+
+OF_PLATFORM = {     # and of those that may be a platform
+    "--idle": {"default": Platform.IDLE, "type": float, "metavar": "S",
+               "help": "end workers that were unused for so long (300)"},
+    "--keep-days": {"default": Retention().days, "type": float,
+                    "metavar": "DAYS",
+                    "help": "remember executions for so long (30)"},
+    "--keep-size": {"default": Retention().size / (1 << 20), "type": float,
+                    "metavar": "MB", "help": "and so much of them (64)"},
+    "--limit": {"default": [], "action": "append", "metavar": "NAME=NUMBER",
+                "help": "change a limit, e.g. output=1000000"}}
+
+COMMANDS = (        # name, what does it, what it is for, its own arguments
+    ("serve", serve, "run the platform (the default)", {
+        "--host": {"default": "127.0.0.1", "metavar": "ADDRESS",
+                   "help": "listen here; any address but a loopback one "
+                   "asks for the API key"},
+        "--port": {"type": port_number, "metavar": "N",
+                   "help": "of everything (8080); -1 for none"},
+        "--data-port": {"type": port_number, "metavar": "N",
+                        "help": "of calls only (8000); -1 for none"},
+        "--clock": {"default": "auto", "help": "who keeps the schedules",
+                    "choices": ["auto", "crontab", "builtin", "off"]},
+        **OF_PLATFORM}),
+    ("deploy", do_deploy, "make a function of a folder, archive or file", {
+        "name": {}, "path": {},
+        "--tongue": {"default": "", "choices": [
+            name for name, tongue in TONGUES.items() if tongue.marker]},
+        "--threads": {"type": int, "default": 1, "metavar": "N",
+                      "help": "workers to keep ready"},
+        "--env": {"action": "append", "default": [], "metavar": "K=V",
+                  "help": "an environment variable of the function"},
+        "--timeout": {"type": float, "default": 0, "metavar": "S"}}),
+    ("invoke", do_invoke, "call a function; works without a server too", {
+        "name": {},
+        "-d": {"dest": "data_text", "default": "", "metavar": "DATA",
+               "help": "the body; @FILE reads it, @- from stdin"},
+        "--timeout": {"type": float, "default": 0, "metavar": "S"},
+        "--trigger": {"default": "cli", "choices": ["cli", "cron"]},
+        **OF_PLATFORM}),
+    ("list", do_list, "every function that can be called", {}),
+    ("logs", do_logs, "what a function printed", {
+        "name": {}, "-f": {"dest": "follow", "action": "store_true",
+                           "help": "wait for more"}}),
+    ("versions", do_versions, "the versions of a function", {"name": {}}),
+    ("rollback", do_rollback, "let another version serve", {
+        "name": {}, "version": {"type": int}}),
+    ("schedule", do_schedule, "list, set or remove schedules", {
+        "name": {"nargs": "?"}, "expression": {"nargs": "?"},
+        "--remove": {"action": "store_true"}}),
+    ("delete", do_delete, "delete an uploaded function", {"name": {}}),
+)
+
+
 def make_parser():
-    """Describe the command line."""
+    """Describe the command line, from the table above."""
     import argparse
-    common = platform_options(argparse.ArgumentParser(add_help=False))
     parser = argparse.ArgumentParser(
         prog="faas", description="A Function-as-a-Service platform in one "
         "file. Without a command, it serves.",
@@ -5997,70 +6078,11 @@ def make_parser():
             f"{kind.exit} {name}" for name, kind in KINDS.items()) + ".")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")
-
-    def add(name, do, what, *arguments):
-        one = commands.add_parser(name, help=what, description=what,
-                                  parents=[common])
+    for name, do, what, arguments in COMMANDS:
+        one = commands.add_parser(name, help=what, description=what)
         one.set_defaults(do=do)
-        for argument in arguments:
-            one.add_argument(argument.lower(), metavar=argument)
-        return one.add_argument
-
-    add("serve", serve, "run the platform (the default)")
-    more = add("deploy", do_deploy, "make a function of a folder, an archive "
-               "or a file", "NAME", "PATH")
-    more("--tongue", default="", choices=[
-        name for name, tongue in TONGUES.items() if tongue.marker])
-    more("--threads", type=int, default=1, help="workers to keep ready")
-    more("--env", action="append", default=[], metavar="K=V",
-         help="an environment variable of the function")
-    more("--timeout", type=float, default=0, metavar="S")
-    more = add("invoke", do_invoke, "call a function; works without a "
-               "server too", "NAME")
-    more("-d", dest="data_text", default="", metavar="DATA",
-         help="the body; @FILE reads it, @- from stdin")
-    more("--timeout", type=float, default=0, metavar="S")
-    more("--trigger", default="cli", choices=["cli", "cron"])
-    add("list", do_list, "every function that can be called")
-    more = add("logs", do_logs, "what a function printed", "NAME")
-    more("-f", dest="follow", action="store_true", help="wait for more")
-    add("versions", do_versions, "the versions of a function", "NAME")
-    more = add("rollback", do_rollback, "let another version serve", "NAME")
-    more("version", type=int, metavar="VERSION")
-    more = add("schedule", do_schedule, "list, set or remove schedules")
-    more("name", nargs="?", metavar="NAME")
-    more("expression", nargs="?", metavar="EXPRESSION")
-    more("--remove", action="store_true")
-    add("delete", do_delete, "delete an uploaded function", "NAME")
-    return parser
-
-
-def platform_options(parser):
-    """Add the options that every command takes."""
-    add = parser.add_argument
-    for what in "functions", "data", "logs":
-        add("--" + what, default=what, metavar="DIR",
-            help=f"the folder of {what} (./{what})")
-    add("--url", default=os.environ.get("FAAS_URL", ""),
-        help="the platform to ask, if it is not the one on --data")
-    add("--json", action="store_true", help="print data as JSON")
-    add("--host", default="127.0.0.1", metavar="ADDRESS",
-        help="listen here; any but loopback asks for the API key")
-    add("--port", default=port_from(os.environ, 8080, "PORT"), metavar="N",
-        type=port_number, help="of everything; -1 for none (8080)")
-    add("--data-port", type=port_number, metavar="N",
-        default=port_from(os.environ, 8000, "HTTP_PORT", "http_PORT"),
-        help="of calls only; -1 for none (8000)")
-    add("--clock", default="auto", help="who keeps the schedules",
-        choices=["auto", "crontab", "builtin", "off"])
-    add("--idle", default=Platform.IDLE, type=float, metavar="S",
-        help="end workers that were unused for so long (300)")
-    add("--keep-days", default=Retention().days, type=float, metavar="DAYS",
-        help="remember executions for so long (30)")
-    add("--keep-size", default=Retention().size / (1 << 20), type=float,
-        metavar="MB", help="and so much of them (64)")
-    add("--limit", default=[], action="append", metavar="NAME=NUMBER",
-        help="change a limit of all functions, e.g. output=1000000")
+        for argument, settings in {**arguments, **OF_ALL}.items():
+            one.add_argument(argument, **settings)
     return parser
 
 
