@@ -26,9 +26,13 @@ from pictures import (COLOURS, FAINT, INK, PAPER, WIDTH, Flow, Picture, box,
                       line, text, ticks, wide)
 
 
+STRONG = {"good": "#8fce70", "bad": "#e0605b"}     # small things need it
+
+
 def dot(x, y, r, fill, stroke=FAINT):
     return (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r}" '
-            f'fill="{COLOURS.get(fill, fill)}" stroke="{stroke}"/>')
+            f'fill="{STRONG.get(fill, COLOURS.get(fill, fill))}" '
+            f'stroke="{stroke}"/>')
 
 
 def lane_of(result, start=0.0):
@@ -283,9 +287,10 @@ class Dots(Picture):
         high = math.ceil(max(values)) if self.log else max(values) * 1.05
         high = high if high > low else low + 1
         until = max(x for x, _, _ in self.points) or 1
+        self.right = WIDTH - 26 - wide(self.x_unit, 11)
 
         def place(x, y):
-            return (70 + x / until * (WIDTH - 100), 24 + self.HEIGHT
+            return (70 + x / until * (self.right - 70), 24 + self.HEIGHT
                     - (y - low) / (high - low) * self.HEIGHT)
         marks = self.draw_axes(place, low, high, until)
         marks += [dot(*place(x, self.rule(y)), 3, colour)
@@ -303,7 +308,7 @@ class Dots(Picture):
             self.log) else [(y, f"{y:g}") for y in ticks(high)]
         for y, words in rows:
             at = place(0, y)[1]
-            marks += [line(70, at, WIDTH - 30, at, COLOURS["wait"]),
+            marks += [line(70, at, self.right, at, COLOURS["wait"]),
                       text(60, at, words, "end", 11, FAINT)]
         floor = place(0, low)[1]
         for tick in ticks(until):
@@ -314,7 +319,7 @@ class Dots(Picture):
                           FAINT))
         if self.mark:
             at = place(0, self.rule(self.mark[0]))[1]
-            marks += [line(70, at, WIDTH - 30, at, INK, dashed=True),
+            marks += [line(70, at, self.right, at, INK, dashed=True),
                       text(74, at - 9, self.mark[1], size=11)]
         return marks
 

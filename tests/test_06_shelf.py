@@ -35,7 +35,7 @@ def zip_with(*entries):
             if isinstance(name, str):
                 info = zipfile.ZipInfo(name)
                 info.external_attr = (mode or [0o100644])[0] << 16
-            bundle.writestr(info, data)
+            bundle.writestr(info, data, zipfile.ZIP_DEFLATED)
     return packed.getvalue()
 
 
@@ -309,6 +309,10 @@ def test_a_file_and_a_folder_of_one_name_are_refused():
 @pytest.mark.parametrize("path", [".", "./", "./."])
 def test_a_file_without_a_name_is_refused(path):
     refused(tar_with((path, REG, b"x")), "file without a name")
+
+
+def test_a_zip_entry_without_a_name_is_refused():
+    refused(zip_with(("", b"x")), "the bundle")
 
 
 def test_an_encrypted_zip_is_refused():

@@ -1,0 +1,442 @@
+"""Chapter 7: secrets, log files, and the executions of yesterday."""
+
+import itertools
+import json
+import os
+import re
+import resource
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from conftest import ROOT, eventually
+
+from faas import (Call, Execution, FaasError, Item, Journal, LogBook,
+                  Platform, Retention, forget, log_entry, mask, new_id,
+                  open_database, used_bytes)
+
+# 7.1 Secrets
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+KEY = "-----BEGIN PRIVATE KEY-----\nMIIEvQ\nIBADAN\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize("text, masked", [
+    (JWT, "[REDACTED]"),
+    (f"token is {JWT}.", "token is [REDACTED]."),
+    (f"({JWT})", "([REDACTED])"),
+    (f'"{JWT}"', '"[REDACTED]"'),
+    ("eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.", "[REDACTED]"),
+    ("Authorization: Bearer 0123456789abcdef",
+     "Authorization: Bearer [REDACTED]"),
+    ("authorization: bearer 0123456789abcdef",
+     "authorization: bearer [REDACTED]"),
+    ("Bearer a.b~c+d/e-f_g==", "Bearer [REDACTED]"),
+    ("id AKIAIOSFODNN7EXAMPLE end", "id [REDACTED] end"),
+    (KEY, "-----BEGIN PRIVATE KEY-----[REDACTED]-----END PRIVATE KEY-----"),
+    (KEY.replace("PRIVATE", "RSA PRIVATE"),
+     "-----BEGIN RSA PRIVATE KEY-----[REDACTED]-----END RSA PRIVATE KEY-----"),
+    ("password=hunter2!", "password=[REDACTED]"),
+    ("Password: hunter2!", "Password: [REDACTED]"),
+    ("PASSWD = hunter2!", "PASSWD = [REDACTED]"),
+    ("DB_PASSWORD=hunter2!", "DB_PASSWORD=[REDACTED]"),
+    ("'password': 'hunter2!'", "'password': '[REDACTED]'"),
+    ('{"password":"hunter2!","a":1}', '{"password":"[REDACTED]","a":1}'),
+    ("password=hunter2!&user=me", "password=[REDACTED]&user=me"),
+    ("api_key=abcd1234", "api_key=[REDACTED]"),
+    ("X-Api-Key: abcd1234", "X-Api-Key: [REDACTED]"),
+    ("apikey: abcd1234", "apikey: [REDACTED]"),
+    ("client_secret=abcd1234", "client_secret=[REDACTED]"),
+    ("access_token: abcd1234", "access_token: [REDACTED]"),
+    ("credentials='abcd1234'", "credentials='[REDACTED]'"),
+    ("password=one12345 token=two12345",
+     "password=[REDACTED] token=[REDACTED]"),
+    ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG",
+     "AWS_SECRET_ACCESS_KEY=[REDACTED]"),
+    ("SECRET_KEY = 'django-abcd1234'", "SECRET_KEY = '[REDACTED]'")])
+def test_what_looks_like_a_secret_is_masked(text, masked):
+    assert mask(text) == masked
+    assert mask(masked) == masked           # and masking again is no harm
+
+
+@pytest.mark.parametrize("text", [
+    "", "hello", "the author of token parsing", "a password is needed",
+    "Bearer of bad news", "eyJ is how a token begins", "AKIA",
+    "AKIAIOSFODNN7EXAMPLEANDMORE", "tokens: 17", "password=", "password: ab",
+    "secretary: Ann Miller", "-----BEGIN PRIVATE KEY-----", "a.b.c",
+    "https://example.org/?page=1&size=20", "KeyError: 'colour'",
+    "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"])
+def test_what_does_not_look_like_a_secret_stays(text):
+    assert mask(text) == text
+
+
+ENV = {"API_KEY": "4711-4712", "DB_PASSWORD": "hunter22", "COLOUR": "magenta",
+       "GITHUB_TOKEN": "ghp.abc*(", "SIGNING_KEY": "line1\nline2",
+       "SECRET": "abc", "EMPTY_KEY": ""}
+
+
+def test_the_functions_own_secrets_are_masked_wherever_they_stand():
+    text = "a4711-4712b hunter22 magenta ghp.abc*( line1\nline2 abc"
+    assert mask(text, ENV) == ("a[REDACTED]b [REDACTED] magenta [REDACTED] "
+                               "[REDACTED] abc")
+
+
+HOSTILE = [
+    "eyJ" * 350_000, "eyJ-" * 250_000, "eyJaaaaa." * 110_000,
+    "eyJ" + "a" * 1_000_000, "Bearer " * 140_000, "Bearer " + "x" * 1_000_000,
+    "password" * 120_000, "password=" * 110_000, "password   =   " * 65_000,
+    "password" + " " * 1_000_000, "secret:'" * 120_000, "AKIA" * 250_000,
+    "PRIVATE KEY-----" * 60_000, "PRIVATE KEY-----" + "a" * 1_000_000,
+    "PRIVATE KEY-----aaaa----" * 40_000, "a" * 1_000_000, "\n" * 1_000_000,
+    "token=[REDACTED]" * 60_000]
+
+
+def test_a_megabyte_made_to_slow_a_pattern_is_masked_in_time():
+    # In a process of its own, because nothing can end a pattern at work.
+    # Each takes milliseconds; one that grows with the square takes minutes.
+    said = subprocess.run(
+        [sys.executable, "-c", "import faas, sys, json\n"
+         "for text in json.load(sys.stdin): faas.mask(text), print(len(text))"],
+        input=json.dumps(HOSTILE), text=True, cwd=ROOT, timeout=20,
+        capture_output=True)
+    assert len(said.stdout.split()) == len(HOSTILE), said.stderr
+
+
+# 7.2 Log files
+
+
+def test_a_log_entry_is_pifaas_s_to_the_byte(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        started = 1795164639.973999         # PiFaaS: datetime.isoformat()
+        assert log_entry(started, "hello\nyou") == (
+            "\n--- Run at 2026-11-20T08:50:39.973999 ---\nhello\nyou\n")
+        # isoformat() alone leaves out a fraction of zero; a header does not.
+        assert log_entry(0.0, "hi\n\n\n") == (
+            "\n--- Run at 1970-01-01T00:00:00.000000 ---\nhi\n")
+        assert log_entry(0.0, "") == (
+            "\n--- Run at 1970-01-01T00:00:00.000000 ---\n\n")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.fixture
+def book(tmp_path):
+    return LogBook(tmp_path / "logs", most=1000, keep=2)
+
+
+def texts(log):
+    """Give what was logged, without the headers."""
+    return re.findall(r"--- Run at \S+ ---\n(.*)\n", log.decode())
+
+
+def test_runs_are_appended_in_one_file_per_function(book):
+    for name, text in ("f", "one"), ("g", "two"), ("f", "three"):
+        book.append(name, 0.0, text)
+    assert texts(book.read("f")) == ["one", "three"]
+    assert texts(book.read("g")) == ["two"]
+    assert sorted(os.listdir(book.folder)) == ["f.log", "g.log"]
+
+
+def test_text_that_is_no_unicode_is_logged_all_the_same(book):
+    book.append("f", 0.0, "a\udcffb ü")
+    assert texts(book.read("f")) == ["a?b ü"]
+
+
+def test_a_log_that_was_never_written_is_not_found(book):
+    with pytest.raises(FaasError, match="No logs found") as error:
+        book.read("f")
+    assert error.value.kind == "not_found"
+
+
+@pytest.mark.parametrize("name", ["../f", "", "a/b", ".hidden", "a\0"])
+def test_no_name_of_a_log_leaves_the_folder(book, name):
+    for use in book.read, book.remove, lambda name: book.append(name, 0, ""):
+        with pytest.raises(FaasError, match="is no function name"):
+            use(name)
+
+
+def test_a_log_that_has_grown_too_large_moves_aside(book):
+    for number in range(200):
+        book.append("f", 0.0, f"{number:050}")
+    assert sorted(os.listdir(book.folder)) == ["f.log", "f.log.1", "f.log.2"]
+    for name in os.listdir(book.folder):    # the bound, and the last entry
+        assert (book.folder / name).stat().st_size < 1000 + 150
+    numbers = [int(text) for text in texts(book.read("f"))]
+    assert numbers == list(range(numbers[0], 200)) and len(numbers) > 15
+
+
+def test_remove_takes_the_log_with_its_older_parts(book):
+    for number in range(100):
+        book.append("f", 0.0, f"{number:050}")
+    book.append("g", 0.0, "stays")
+    book.remove("f")
+    assert os.listdir(book.folder) == ["g.log"]
+    book.remove("f")                        # and twice is no harm
+
+
+def test_runs_at_the_same_time_never_mix_their_lines(tmp_path):
+    book = LogBook(tmp_path / "logs", most=1 << 30)
+
+    def write(letter):
+        for _ in range(50):
+            book.append("f", 0.0, "\n".join([letter * 100] * 50))
+    writers = [threading.Thread(target=write, args=letter)
+               for letter in "abcdefgh"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    runs = book.read("f").decode().split("\n--- Run at ")[1:]
+    assert len(runs) == 400
+    for run in runs:
+        lines = run.splitlines()[1:]
+        assert len(lines) == 50 and len(set(lines)) == 1
+
+
+# 7.3 and 7.4 Executions and the journal
+
+
+def execution(number, function="f", started=None, error=""):
+    started = time.time() if started is None else started
+    ident = f"{int(started * 1000):012x}{number:08x}"
+    return Execution(ident, function, 1, "http", started, 0.5, "warm", "ok",
+                     1, 2, error)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return (tmp_path / "faas.db").as_posix()
+
+
+@pytest.fixture
+def journal(path):
+    journal = Journal(path)
+    yield journal
+    journal.close()
+
+
+def test_ids_sort_by_time_and_differ():
+    ids = [new_id(now) for now in (0.0, 0.001, 1.0, 1e9, 4e9)]
+    assert ids == sorted(ids) and {len(one) for one in ids} == {20}
+    assert len({new_id(1.0) for _ in range(1000)}) == 1000
+
+
+def test_what_was_recorded_can_be_read_at_once(journal):
+    for number in range(20):
+        journal.record(execution(number))
+        assert journal.recent("f", 1)[0] == execution(
+            number, started=journal.recent("f", 1)[0].started)
+
+
+def test_the_newest_come_first_of_one_function_or_of_all(journal):
+    for number in range(10):
+        journal.record(execution(number, "fg"[number % 2], 1e9 + number))
+    numbers = [int(one.started - 1e9) for one in journal.recent()]
+    assert numbers == list(range(9, -1, -1))
+    assert [one.function for one in journal.recent("g", 3)] == ["g"] * 3
+    assert journal.recent("nobody") == []
+
+
+def test_records_of_many_threads_all_arrive(journal):
+    numbers = itertools.count()
+
+    def write():
+        for _ in range(100):
+            journal.record(execution(next(numbers)))
+    writers = [threading.Thread(target=write) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert len(journal.recent(limit=1000)) == 800
+
+
+def test_what_was_recorded_before_the_close_is_there_after_it(path):
+    journal = Journal(path)
+    for number in range(100):
+        journal.record(execution(number))
+    journal.close()
+    again = Journal(path)
+    assert len(again.recent(limit=1000)) == 100
+    again.close()
+
+
+def test_a_text_that_is_no_unicode_does_not_stop_the_journal(journal):
+    journal.record(execution(1, error="ValueError: \udcff"))
+    journal.record(execution(2))
+    assert execution(2).id[12:] in [one.id[12:] for one in journal.recent()]
+    assert journal.thread.is_alive()
+
+
+def fill(path, started, count, error="x" * 500):
+    database = open_database(path)
+    with database:
+        database.executemany(
+            f"INSERT INTO executions VALUES ({','.join('?' * 11)})",
+            [execution(number, started=started, error=error)
+             for number in range(count)])
+    return database
+
+
+def count(database):
+    return database.execute("SELECT count(*) FROM executions").fetchone()[0]
+
+
+def test_executions_past_their_days_are_forgotten(journal, path):
+    now, day = 1e9, 86400
+    for age in 0, 29, 31, 1000:
+        fill(path, now - age * day, 10).close()
+    database = open_database(path)
+    forget(database, Retention(days=30), now)
+    assert count(database) == 20
+    forget(database, Retention(days=0.5), now)
+    assert count(database) == 10
+    database.close()
+
+
+def test_executions_past_their_size_are_forgotten_the_oldest_first(
+        journal, path):
+    for started in range(1, 11):
+        database = fill(path, 1e9 + started, 200)
+    before = used_bytes(database)
+    assert before > 1_000_000
+    forget(database, Retention(size=500_000), 1e9 + 11)
+    assert 300_000 < used_bytes(database) <= 500_000
+    starts = [row[0] - 1e9 for row in database.execute(
+        "SELECT DISTINCT started FROM executions ORDER BY 1")]
+    assert starts[-1] == 10 and starts == [*range(int(starts[0]), 11)]
+    database.close()
+
+
+def test_a_size_that_is_too_small_for_anything_ends_the_forgetting(
+        journal, path):
+    database = fill(path, 1e9, 100)
+    forget(database, Retention(size=0), 1e9)
+    assert count(database) == 0
+    database.close()
+
+
+def test_the_journal_forgets_at_its_start(path):
+    Journal(path).close()
+    fill(path, 1e9, 50).close()             # of 2001
+    journal = Journal(path)
+    journal.record(execution(1))
+    eventually(lambda: len(journal.recent()) == 1)
+    journal.close()
+
+
+def test_a_journal_that_cannot_write_goes_on_when_it_can_again(
+        journal, path, capfd):
+    journal.record(execution(1))
+    assert len(journal.recent()) == 1
+    other = open_database(path)
+    other.execute("ALTER TABLE executions RENAME TO elsewhere")
+    journal.record(execution(2))
+    journal.flush()
+    other.execute("ALTER TABLE elsewhere RENAME TO executions")
+    other.close()
+    journal.record(execution(3))
+    assert len(journal.recent()) == 2
+    assert "1 executions could not be recorded" in capfd.readouterr().err
+
+
+# Through the platform
+
+
+def test_an_execution_says_what_happened(tmp_path):
+    with Platform(tmp_path.as_posix()) as platform:
+        platform.deploy("f", {"fn.py": Item(
+            b"def fn(input): return 4 / len(input or '')")})
+        before = time.time()
+        good = platform.invoke(Call("f", b"hi", trigger="cron"))
+        bad = platform.invoke(Call("f"))
+        none = platform.invoke(Call("no-such"))
+        newest = platform.journal.recent()
+    assert [one.id for one in newest] == [none.id, bad.id, good.id] or (
+        {one.id for one in newest} == {none.id, bad.id, good.id})
+    by_id = {one.id: one for one in newest}
+    one = by_id[good.id]
+    assert one[1:4] == ("f", 1, "cron") and before <= one.started
+    assert one[6:] == ("warm", "ok", 2, 3, "")
+    assert one.duration == pytest.approx(sum(s for _, s in good.spans))
+    assert by_id[bad.id][6:8] == ("warm", "crashed")
+    assert by_id[bad.id].error == "ZeroDivisionError: division by zero"
+    assert by_id[none.id][2:4] == (0, "http")
+    assert by_id[none.id][6:] == ("", "not_found", 0, 0,
+                                  "Function not found: no-such")
+
+
+def test_secrets_are_masked_before_they_are_stored(tmp_path):
+    secrets = b"4711-4712", b"hunter2!", JWT.encode()
+    with Platform(tmp_path.as_posix()) as platform:
+        platform.deploy("f", {"fn.py": Item(b"""
+import os
+def fn(input):
+    print("the key is", os.environ["API_KEY"], "password=hunter2!")
+    raise ValueError(f"bad key {os.environ['API_KEY']}, {input}")
+""")}, env={"API_KEY": "4711-4712"})
+        platform.invoke(Call("f", JWT.encode()))
+        [one] = platform.journal.recent("f")
+        log = platform.logs.read("f")
+    assert one.error == "ValueError: bad key [REDACTED], [REDACTED]"
+    assert b"the key is [REDACTED] password=[REDACTED]\n" in log
+    for name in "faas.db", "faas.db-wal":
+        if (tmp_path / "data" / name).exists():
+            stored = (tmp_path / "data" / name).read_bytes()
+            assert not any(secret in stored for secret in secrets[1:])
+    assert not any(secret in log for secret in secrets)
+
+
+def test_the_error_of_an_execution_is_bounded(tmp_path):
+    with Platform(tmp_path.as_posix()) as platform:
+        platform.deploy("f", {"fn.py": Item(
+            b"def fn(input): raise ValueError('x' * 1_000_000)")})
+        assert platform.invoke(Call("f")).kind == "crashed"
+        [one] = platform.journal.recent("f")
+    assert one.error.startswith("ValueError: xxx") and len(one.error) < 10_000
+
+
+def test_a_full_disk_does_not_stop_the_calls(server):
+    faas = server()
+    faas.upload("f", {"fn.py": "def fn(input):\n    print(1)\n    return 2"})
+    assert faas.post("/f").body == b"2"
+    # To the server, a disk that is full and a file that may not grow are the
+    # same: each write fails. Its error output is on that disk too.
+    most = resource.RLIMIT_FSIZE
+    hard = resource.prlimit(faas.pid, most)[1]
+    resource.prlimit(faas.pid, most, (1, hard))
+    answers = [faas.post("/f") for _ in range(20)]
+    resource.prlimit(faas.pid, most, (hard, hard))
+    assert {(answer.status, answer.body) for answer in answers} == {
+        (200, b"2")}
+    faas.post("/f")                         # And now there is room again.
+    eventually(lambda: json.loads(faas.get(
+        "/-/functions/f/executions?limit=1").body))
+    last = faas.post("/f").headers["X-Execution-Id"]
+    assert last in faas.get("/-/functions/f/executions").body.decode()
+
+
+def test_executions_are_there_after_a_restart(server):
+    faas = server()
+    faas.upload("f", {"fn.py": "def fn(input): return input"})
+    ids = {faas.post("/f", b"hi").headers["X-Execution-Id"]
+           for _ in range(5)}
+    faas.stop()
+    faas = server(home=faas.home)
+    executions = json.loads(faas.get("/-/functions/f/executions").body)
+    assert {one["id"] for one in executions} == ids
+
+
+def test_a_database_that_others_read_is_no_obstacle(journal, path):
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM executions").fetchone() == (0,)
+    journal.record(execution(1))
+    assert len(journal.recent()) == 1       # WAL: neither waits
+    reader.close()
