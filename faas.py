@@ -193,7 +193,7 @@ def toy(folder, port=8080):
 #   10. nobody knows what ran yesterday                           chapter 7
 #   11. a thousand callers start a thousand programs              chapter 8
 #   12. a body in chunks is read as no body at all                chapter 9
-#   13. any web page you visit may POST to it                     chapter 9
+#   13. it cannot tell a caller from its owner                    chapter 9
 #   14. it never does anything on its own                        chapter 11
 #   15. Ctrl-C is a traceback                                    chapter 17
 #
@@ -1932,7 +1932,8 @@ def mark_traceback(lines, folder):
     """Mark the function's own lines in a formatted traceback.
 
     `lines` are those of traceback.format_exception: one item may hold
-    several. Our own frames, which the author cannot change, are left out.
+    several. Our own frames and those of the import machinery, which the
+    author cannot change, are left out.
 
     >>> lines = ['  File "/s/fn.py", line 2, in fn\\n    1 / 0\\n',
     ...          'ZeroDivisionError: division by zero\\n']
@@ -1943,7 +1944,8 @@ def mark_traceback(lines, folder):
     """
     marked = []
     for item in lines:
-        if item.startswith(f'  File "{os.path.abspath(__file__)}"'):
+        if item.startswith((f'  File "{os.path.abspath(__file__)}"',
+                            '  File "<frozen importlib')):
             continue
         if item.startswith(f'  File "{folder}/'):
             item = item.replace(f'"{folder}/', '"', 1)
@@ -3084,7 +3086,8 @@ class Trace:
     """
 
     def __init__(self, now):
-        self.last, self.spans = now, []
+        self.since = self.last = now
+        self.spans = []
 
     def mark(self, name, now):
         self.spans.append((name, now - self.last))
@@ -3272,6 +3275,7 @@ class Platform:
         self.journal = Journal(os.path.join(self.data, "faas.db"), retention)
         self.counters, self.limits, self.idle = Counters(), limits, idle
         self.live, self.running, self.closing = {}, 0, False
+        self.failed = {}            # folders that never loaded, and why
         self.locks = collections.defaultdict(threading.Lock)
         self.turn, self.stopped = threading.Condition(), threading.Event()
         self.background = threading.Semaphore(self.BACKGROUND)
@@ -3360,6 +3364,7 @@ class Platform:
 
     def take_up(self, name, path):
         """Give a folder's function, with the newest edit that works."""
+        choose_tongue("", os.listdir(path))
         mark = fingerprint(path)
         live = self.live.get(name)
         if live and live.mark == mark:
@@ -3368,6 +3373,8 @@ class Platform:
             live = self.live.get(name)
             if live and live.mark == mark:
                 return live         # Another call took it up meanwhile.
+            if self.failed.get(name, ((), None))[0] == mark:
+                raise self.failed[name][1]
             try:
                 files = read_folder(path)
                 digest = digest_of(choose_tongue("", files), files)
@@ -3375,6 +3382,7 @@ class Platform:
                     self.deploy_locked(name, files, source="folder")
             except FaasError as error:
                 if not live or live.fn.source != "folder":
+                    self.failed[name] = mark, error
                     raise
                 self.keep_last_good(live, path, error)
             self.live[name] = self.live[name]._replace(mark=mark)
@@ -3516,8 +3524,8 @@ class Platform:
     # The first call of a python3 function after a start of the platform, as
     # its trace tells it, and the second:
     #
-    #       cold   queue;dur=0.05   start;dur=6.1     run;dur=0.4
-    #       warm   queue;dur=0.02   start;dur=0.01    run;dur=0.2
+    #       cold   find;dur=0.1   queue;dur=0.01   start;dur=6.1    run;dur=0.4
+    #       warm   find;dur=0.1   queue;dur=0.01   start;dur=0.01   run;dur=0.2
     #
     # What happens after the answer is there (a line in the log, a row in the
     # journal, a number in the counters) is in no span: it is done before the
@@ -3542,7 +3550,8 @@ class Platform:
         try:
             live = self.find_open(call)
             fn = live.fn
-            deadline = deadline_of(call, fn.limits, trace.last)
+            trace.mark("find", time.monotonic())
+            deadline = deadline_of(call, fn.limits, trace.since)
             live.gate.enter(deadline)
             trace.mark("queue", time.monotonic())
             try:
@@ -4208,10 +4217,13 @@ def find_route(routes, request):
 
 # Who may manage? On loopback, whoever has an account on this machine, and
 # asks for it knowingly. A web page does not: a browser sends its POST to
-# 127.0.0.1 as willingly as to anywhere (fault 13 of the toy), and a page whose
-# name was made to resolve to 127.0.0.1 may even read the answers ("DNS
-# rebinding"). The first shows by its Origin, the second by its Host (promise
-# S2). On any other address nothing shows, so there it takes the key (S1).
+# 127.0.0.1 as willingly as to anywhere, and a page whose name was made to
+# resolve to 127.0.0.1 may even read the answers ("DNS rebinding"). The first
+# shows by its Origin, the second by its Host (promise S2). On any other
+# address nothing shows, so there it takes the key (S1).
+#
+# Who may call? Anybody who reaches the port: a function is there to be called,
+# also by a page, and one that minds has the headers to look at.
 
 LOCAL_HOST = re.compile(r"(localhost|[a-z0-9.-]+\.localhost|127(\.\d+){3}|"
                         r"\[::1\])(:\d+)?", re.IGNORECASE)
@@ -5596,7 +5608,8 @@ def limits_from(pairs, environ):
         kind = typing.get_type_hints(Limits).get(name)
         try:
             wanted[name] = kind(value)
-            good = 0 < wanted[name] < 1 << 50
+            least = 0 if name == "queue" else 1e-3
+            good = least <= wanted[name] < 1 << 50
         except (TypeError, ValueError):
             good = False
         if not good:
@@ -5623,6 +5636,15 @@ def api_key(data):
         return file.read().strip()
 
 
+def reachable(url):
+    """Turn an address to listen on into one that can be asked.
+
+    >>> reachable("http://0.0.0.0:8080")
+    'http://127.0.0.1:8080'
+    """
+    return url.replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
+
+
 # Three settings come from variables as well, under the names that the older
 # platforms gave them: PORT, HTTP_PORT (tinyFaaS reads http_PORT, and documents
 # HTTP_PORT; both work) and EXECUTION_TIMEOUT. An option beats a variable, for
@@ -5638,13 +5660,15 @@ def take_data_folder(data):
     """
     os.makedirs(data, mode=0o700, exist_ok=True)
     file = open(os.path.join(data, "lock"), "wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise FaasError("unavailable", "another faas.py serves the data "
-                        f"folder {data}") from None
-    return file
+    for _ in range(10):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:     # A client that looks, perhaps: see 17.3.
+            time.sleep(0.05)
+    file.close()
+    raise FaasError("unavailable", "another faas.py serves the data folder "
+                    + data)
 
 
 def platform_of(args):
@@ -5774,7 +5798,8 @@ def greeting(args, listeners, schedules):
                      "needs it")
     names = [fn.name for fn in platform.listing()]
     name = "shout" if "shout" in names else names[0] if names else ""
-    lines.append(f"  try          curl -d hello {listeners[0].url}/{name}"
+    url = reachable(listeners[0].url)
+    lines.append(f"  try          curl -d hello {url}/{name}"
                  if name else "  try          put an executable file into "
                  f"{args.functions}")
     return "\n".join([*lines, "  stop         Ctrl-C"])
@@ -5803,10 +5828,10 @@ def find_server(args):
         with open(os.path.join(args.data, "server.json")) as file:
             url = json.load(file)["url"]
         with open(lock, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        return url.replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
+        return reachable(url)
     except (OSError, ValueError, KeyError):
         return None
 
@@ -5905,6 +5930,10 @@ def show(args, value, table):
 
 
 def do_deploy(args):
+    for pair in args.env:
+        if "=" not in pair:
+            raise FaasError("bad_input", f"--env {pair[:40]} is not of the "
+                            "form NAME=VALUE")
     env = dict(pair.partition("=")[::2] for pair in args.env)
     bundle = base64.b64encode(pack_tar(pack(args.path))).decode()
     body = {"bundle": bundle, "tongue": args.tongue, "env": env,
@@ -5959,7 +5988,12 @@ def do_logs(args):
     """Print a function's log, and with -f what is added to it."""
     path, shown = f"/logs/{check_name(args.name)}", b""
     while True:
-        log = ask(args, "GET", path)
+        try:
+            log = ask(args, "GET", path)
+        except FaasError as error:
+            if not args.follow or error.kind != "not_found":
+                raise
+            log = b""           # It has printed nothing yet.
         fresh = log[len(shown):] if log.startswith(shown) else log
         sys.stdout.buffer.write(fresh)
         sys.stdout.buffer.flush()
@@ -5994,11 +6028,10 @@ def do_schedule(args):
     if not args.name:
         schedules = json.loads(ask(args, "GET", "/schedule"))
         show(args, schedules, [["NAME", "SCHEDULE"], *schedules.items()])
-    elif args.remove:
-        ask(args, "DELETE", f"/schedule/{check_name(args.name)}")
-    elif args.expression:
-        ask(args, "POST", f"/schedule/{check_name(args.name)}",
-            args.expression.encode())
+    elif args.remove or args.expression:
+        print(ask(args, "DELETE" if args.remove else "POST",
+                  f"/schedule/{check_name(args.name)}",
+                  (args.expression or "").encode()).decode())
     else:
         raise FaasError("bad_input", "give an expression, such as "
                         "'*/5 * * * *', or --remove")
@@ -6040,19 +6073,23 @@ COMMANDS = (        # name, what does it, what it is for, its own arguments
         **OF_PLATFORM}),
     ("deploy", do_deploy, "make a function of a folder, archive or file", {
         "name": {}, "path": {},
-        "--tongue": {"default": "", "choices": [
+        "--tongue": {"default": "", "help": "if its files do not say",
+                     "choices": [
             name for name, tongue in TONGUES.items() if tongue.marker]},
         "--threads": {"type": int, "default": 1, "metavar": "N",
                       "help": "workers to keep ready"},
         "--env": {"action": "append", "default": [], "metavar": "K=V",
                   "help": "an environment variable of the function"},
-        "--timeout": {"type": float, "default": 0, "metavar": "S"}}),
+        "--timeout": {"type": float, "default": 0, "metavar": "S",
+                      "help": "the time that a call may take (300)"}}),
     ("invoke", do_invoke, "call a function; works without a server too", {
         "name": {},
         "-d": {"dest": "data_text", "default": "", "metavar": "DATA",
                "help": "the body; @FILE reads it, @- from stdin"},
-        "--timeout": {"type": float, "default": 0, "metavar": "S"},
-        "--trigger": {"default": "cli", "choices": ["cli", "cron"]},
+        "--timeout": {"type": float, "default": 0, "metavar": "S",
+                      "help": "wait no longer than this"},
+        "--trigger": {"default": "cli", "choices": ["cli", "cron"],
+                      "help": "who calls; cron skips a run that overlaps"},
         **OF_PLATFORM}),
     ("list", do_list, "every function that can be called", {}),
     ("logs", do_logs, "what a function printed", {
