@@ -2,7 +2,7 @@
 # ============================================================================
 # Chapter 0. Title page: what is this, and how does one read it?
 # ============================================================================
-"""faas.py: a Function-as-a-Service platform that is also a book about one.
+r"""faas.py: a Function-as-a-Service platform that is also a book about one.
 
 Drop an executable file into functions/ and it answers HTTP. Upload a folder
 with a Python function and it stays warm, has versions, and is replaced
@@ -21,12 +21,12 @@ The life of one call
      +------+   +------+   +-----+
      | HTTP |   | time |   | CLI |     doors (9, 10, 11, 17):
      +------+   +------+   +-----+     bytes, a clock or argv -> Call
-         \\          |        /
+         \          |        /
           v         v       v
         +---------------------+        the narrow waist (8):
         |  invoke(call)       |        look up, admit, run, remember
         +---------------------+
-         /          |         \\
+         /          |         \
   +----------+  +--------+  +--------+
   |  shelf   |  | runner |  | memory |    versions on disk (6)
   +----------+  +--------+  +--------+    what happened yesterday (7)
@@ -44,14 +44,14 @@ Vocabulary: one name, one meaning
     fn        a Function: what can be called       e.g. 'shout', version 3
     call      a Call: one question to one fn       e.g. body b'hello'
     result    a Result: what the waist answers     e.g. b'HELLO', 2 ms, cold
-    kind      how a call can fail                  e.g. 'timeout'
+    kind      'ok', or how a call failed           e.g. 'timeout'
     tongue    how a fn is written                  e.g. 'python3', 'script'
     program   what a process is to become          e.g. argv ['./fn.sh']
     run       what one execution left behind       e.g. output, log, failure
     worker    a process that stays for many calls
     pool      the workers of one version of one fn
     nursery   the process that all others are forked from
-    frame     one message between us and a worker  e.g. id 7, kind b'C'
+    frame     one message between us and a worker  e.g. id 7, verb b'C'
     bundle    a zip, a tar or a folder that holds a fn
     digest    the SHA-256 of a bundle's files      e.g. '9f86d081884c7d65...'
     version   a digest with a number and a date    e.g. 3
@@ -96,10 +96,10 @@ Security promises, each with a test of its name in tests/test_promises.py
          entries, ratio).
     S5   A schedule writes one validated line with our own command, and
          leaves every other line of the crontab as it was, byte for byte.
-    S6   Every call is bounded: time, output, memory, processes; past a
-         bound the whole process group ends.
-    S7   A function sees its own environment, none of ours, and none of our
-         descriptors.
+    S6   Every call is bounded: time, output, processes, and the memory of
+         each; past a bound the whole process group ends.
+    S7   A function's process starts with its own environment, none of ours,
+         and none of our descriptors.
     S8   A request that two parsers could read in two ways is refused.
     S9   What looks like a secret is masked before it is stored.
     S11  A deploy that answered 2xx is on disk; a crash leaves the old
@@ -187,7 +187,7 @@ def toy(folder, port=8080):
 #    4. each call pays for a new interpreter                      chapter 4
 #    5. a failing program answers 200                       chapters 2 and 3
 #    6. a missing program kills the connection without a word     chapter 2
-#    7. POST /../../bin/sh runs a shell                           chapter 2
+#    7. POST /../../../../bin/sh runs a shell                     chapter 2
 #    8. the program inherits our secrets                          chapter 3
 #    9. replacing a file while it runs gives half of each         chapter 6
 #   10. nobody knows what ran yesterday                           chapter 7
@@ -207,16 +207,15 @@ def toy(folder, port=8080):
 #   >>> server.server_close()
 #
 # Roads not taken ------------------------------------------------------------
-#   CGI: http.server had a CGIHTTPRequestHandler that does just this. It was
-#     removed from Python 3.15 because it could not be made safe by patching.
-#   eval() of uploaded text: three lines shorter, and the first function with
-#     an endless loop is the last one.
+#   CGI: http.server had a CGIHTTPRequestHandler that does just this. It is
+#     deprecated since Python 3.13, unmaintained, and was a source of holes.
+#   eval() of uploaded text: the first function with an endless loop would be
+#     the last one.
 #
 # Real world -----------------------------------------------------------------
 #   inetd did this in 1986, for any TCP service: a program per connection,
 #   socket as standard input. OpenFaaS's "classic watchdog" is the same idea
-#   inside a container, and AWS Lambda's first question was the same too: what
-#   is the least that a function must be?
+#   inside a container.
 
 # ============================================================================
 # Chapter 2. Nouns: what passes through every door?
@@ -237,14 +236,15 @@ import typing
 #
 # The toy knows one answer: 200. A real platform must say why there is none,
 # in each door's own language. One table serves all doors, the exit codes of
-# the command line and the documentation; nothing else in this file decides
-# on a status.
+# the command line and the documentation. How the failure of a call looks is
+# decided nowhere else; only bytes that are no HTTP have statuses of their own
+# (chapter 9).
 
 
 class Kind(typing.NamedTuple):
     """One way to fail, and how each door spells it."""
-    http: int        # RFC 9110, section 15
-    coap: str        # RFC 7252, section 5.9
+    http: int        # RFC 9110, section 15; 429: RFC 6585, section 4
+    coap: str        # RFC 7252, section 5.9; 4.09: RFC 8132, section 2.3.2
     grpc: str        # grpc/grpc, doc/statuscodes.md
     exit: int        # of the command line
     when: str
@@ -286,18 +286,19 @@ class FaasError(Exception):
     """
 
     def __init__(self, kind, sentence, detail=b""):
-        super().__init__(sentence)
+        # What a function said may be in it, and that need not be Unicode.
+        super().__init__(sentence.encode("utf-8", "replace").decode())
         self.kind, self.detail = kind, detail
 
 
 # 2.2 Names ------------------------------------------------------------------
 #
-# A name comes from a stranger and becomes a path: POST /../../bin/sh was
-# fault 7 of the toy. A list of what is forbidden always forgets something
+# A name comes from a stranger and becomes a path: POST /../../../../bin/sh
+# was fault 7 of the toy. A list of what is forbidden always forgets something
 # ("%2e%2e", "a/../b", a zero byte), so this is a list of what is allowed
 # (promise S3). A first letter or digit keeps out "..", ".git" and "-rf".
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 # Words that are paths of some door. A function of that name could never be
 # called, so a deploy refuses it; a file of that name is left alone.
@@ -343,8 +344,10 @@ class Limits(typing.NamedTuple):
     start: float = 30.0         # importing a large package from an SD card
     body: int = 6 << 20         # AWS Lambda's limit for a synchronous call
     output: int = 6 << 20       # the same; for the answer and the log each
-    memory: int = 1 << 30       # address space; node needs most of it
-    cpu: int = 300              # CPU seconds: a spin ends with its timeout
+    memory: int = 1 << 30       # address space of each process; node needs
+                                # most of it
+    cpu: int = 300              # CPU seconds, so that a spin does not outlive
+                                # its timeout
     files: int = 512            # open descriptors; a shell's is 1024
     file_size: int = 256 << 20  # one runaway file must not fill an SD card
     processes: int = 64         # a shell pipeline needs 5, a fork bomb all
@@ -363,7 +366,7 @@ class Call(typing.NamedTuple):
     """
     fn: str                     # its name
     body: bytes = b""
-    headers: dict = {}          # 'Lab': 'a', keys in Go's capitals
+    headers: dict = {}          # keys spelled as in 'Content-Type'
     method: str = "POST"
     path: str = "/"             # what follows the name: '/items/3'
     query: str = ""             # undecoded: 'a=1&b=2'
@@ -380,7 +383,7 @@ class Result(typing.NamedTuple):
     kind: str = "ok"
     body: bytes = b""
     headers: dict = {}          # 'Content-Type': 'text/plain; ...'
-    status: int = 200           # what the function asked for, where it can
+    status: int = 200           # of HTTP, for a tongue that may choose it
     sentence: str = ""
     id: str = ""                # of the execution, to find it in the log
     version: int = 0
@@ -396,7 +399,7 @@ class Function(typing.NamedTuple):
     """
     name: str
     tongue: str                 # a key of chapter 5's TONGUES
-    folder: str                 # where its files lie; of a script, its path
+    folder: str                 # its folder; of a script, the file itself
     version: int = 0            # 0 for a script: it is run in place
     digest: str = ""
     threads: int = 1            # workers to keep ready
@@ -422,8 +425,8 @@ class Function(typing.NamedTuple):
 #
 # Real world -----------------------------------------------------------------
 #   CloudEvents (CNCF) is the same attempt at one noun for all doors, with 4
-#   required attributes. Lambda hands a function one JSON event whose shape
-#   depends on the door, which is why its functions begin with a parser.
+#   required attributes. Lambda hands a function one JSON event, whose shape
+#   depends on the door.
 
 # ============================================================================
 # Chapter 3. Running one program: how many ways can it die?
@@ -433,23 +436,26 @@ class Function(typing.NamedTuple):
 #
 #       subprocess.run([path], input=body, capture_output=True).stdout
 #
-# Each of these programs breaks that line. Run them and see; notebook 01 does.
+# Each of these programs breaks that line. Notebook 01 runs them, all but E,
+# from which only a restart would save the reader:
 #
-#   sleep 1000                   it hangs, and so do we            (1)
-#   sleep 1000 &                 it ends at once; its child keeps our pipe
-#                                open, and we wait for the child   (2)
-#   yes                          it fills our memory               (3)
-#   echo "$AWS_SECRET"           it reads our environment          (4)
-#   :(){ :|:& };:                it multiplies                     (5)
-#   exit 3                       we answer as if it had worked     (6)
-#   setsid sleep 1000 &          as (2), and outside its group     (7)
+#   A   sleep 1000               it hangs, and so do we
+#   B   sleep 1000 &             it ends at once; its child keeps our pipe
+#                                open, and we wait for the child
+#   C   yes                      it fills our memory
+#   D   echo "$AWS_SECRET"       it reads our environment
+#   E   :(){ :|:& };:            it multiplies
+#   F   exit 3                   we answer as if it had worked
+#   G   setsid sleep 1000 &      as B, and outside its group
 #
-# `timeout=` cures (1). Of (2) it makes an error instead of an answer, though
-# the answer had been printed, and the grandchild lives on. So the parts of
+# `timeout=` cures A. Of B it makes an error instead of an answer, though the
+# answer had been printed, and the grandchild lives on. So the parts of
 # that one line are taken apart here: start, converse, end.
 #
 # Promised: nothing.
 
+import contextlib
+import errno
 import fcntl
 import resource
 import select
@@ -485,7 +491,7 @@ class Run(typing.NamedTuple):
     out: bytes = b""            # the answer
     log: bytes = b""            # what was said besides
     error: FaasError = None     # why there is no answer
-    meta: dict = {}             # headers of the answer, where a tongue has any
+    meta: dict = {}             # {"headers": ...}, where a tongue gives any
     start: str = "cold"
 
 
@@ -497,13 +503,13 @@ class Run(typing.NamedTuple):
 #   setsid                   its own session and group: one kill reaches all
 #   PR_SET_PDEATHSIG         if the parent is killed, the kernel kills it too
 #   PR_SET_NO_NEW_PRIVS      sudo and other setuid programs gain nothing
-#   PR_SET_CHILD_SUBREAPER   orphans below it stay below it: see (7) and 3.3
+#   PR_SET_CHILD_SUBREAPER   orphans below it stay below it: see G and 3.3
 #   setrlimit                memory, CPU, file size, descriptors
 #
 # The kernel can also count processes, but it counts them per user, and of
 # root not at all: on a desktop the limit of 64 would be reached before our
 # program starts. So that limit is watched in 3.4, and the kernel's is set
-# only as a backstop, far above it.
+# far above it, at 4096, only as a backstop.
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
@@ -519,22 +525,34 @@ def confine(limits, stays=False):
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for what, most in (("AS", limits.memory), ("CPU", limits.cpu),
-                       ("FSIZE", limits.file_size), ("NOFILE", limits.files),
-                       ("NPROC", 4096), ("CORE", 0)):
-        number = getattr(resource, "RLIMIT_" + what)
-        ceiling = resource.getrlimit(number)[1]
-        if ceiling != resource.RLIM_INFINITY:
-            most = min(most, ceiling)
-        hard = most
-        if what == "CPU" and (stays or most != ceiling):
-            # The soft limit sends SIGXCPU, whose name makes a sentence; the
-            # hard one, a second later, kills.
-            hard = ceiling if stays else most + 1
-        resource.setrlimit(number, (most, hard))
+    for name, most in (("AS", limits.memory), ("FSIZE", limits.file_size),
+                       ("NOFILE", limits.files), ("NPROC", 4096),
+                       ("CORE", 0)):
+        lower_limit(name, most, most)
+    # The soft CPU limit sends SIGXCPU, whose name makes a sentence; the hard
+    # one, a second later, kills.
+    lower_limit("CPU", limits.cpu, None if stays else limits.cpu + 1)
     for ignored in signal.SIGPIPE, signal.SIGXFSZ:      # Python ignores them,
         signal.signal(ignored, signal.SIG_DFL)          # and exec would pass
     os.umask(0o022)                                     # that on.
+
+
+def lower_limit(name, soft, hard):
+    """Set a resource limit, as far as its ceiling lets us.
+
+    A `hard` of None keeps the ceiling, so that `soft` may be raised later.
+
+    >>> lower_limit("CORE", 0, None)
+    >>> resource.getrlimit(resource.RLIMIT_CORE)[0]
+    0
+    """
+    number = getattr(resource, "RLIMIT_" + name)
+    ceiling = resource.getrlimit(number)[1]
+    if hard is None:
+        hard = ceiling
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(number, (soft, hard))
 
 
 # 3.2 SHELL: start -----------------------------------------------------------
@@ -566,42 +584,50 @@ def fork_program(program, fds, child=None):
     b'hi\\n'
     >>> _ = end_program(pid), os.close(r), os.close(w)
 
-    Errors: FaasError crashed or denied, where exec refuses. Single-threaded
-    callers only.
+    Errors: FaasError crashed or denied, where exec refuses; OSError, where
+    the machine has no room for a process. Single-threaded callers only.
     """
+    parent = os.getpid()
+    heard, say = os.pipe()
     try:
-        heard, say = os.pipe()
         pid = os.fork()                                            # (a)
-    except OSError as error:
-        raise FaasError("unavailable", "this machine cannot start a process "
-                        f"now: {error.strerror}") from None
+    except OSError:
+        os.close(heard)
+        os.close(say)
+        raise
     if pid == 0:
         try:
-            become(program, [*fds, say], child)                    # (b)
+            become(program, [*fds, say], child, parent)            # (b)
         except (OSError, ValueError) as error:                     # (c)
-            errno = getattr(error, "errno", None) or 22            # EINVAL
-            os.write(len(fds), str(errno).encode())
+            number = getattr(error, "errno", None) or errno.EINVAL
+            os.write(len(fds), str(number).encode())
         finally:
             os._exit(127)
     os.close(say)
     with open(heard, "rb") as pipe:
-        errno = pipe.read()
-    if errno:
+        number = pipe.read()
+    if number:
         end_program(pid)
-        raise exec_error(program, int(errno))
+        raise exec_error(program, int(number))
     return pid
 
 
-def become(program, fds, child):
-    """Turn this fresh child into the program; returns only by an error."""
+def become(program, fds, child, parent):
+    """Turn this fresh child into the program; never returns.
+
+    Errors: OSError, ValueError.
+    """
     # First out of the way, then into place: fds may name each other's slots.
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in fds]
     for slot, fd in enumerate(high):
         os.dup2(fd, slot, inheritable=slot != len(fds) - 1)
+    # By hand, for close-on-exec does nothing for a child that never execs.
     os.closerange(len(fds), 65536)
     os.setsid()
     os.chdir(program.cwd)
     confine(program.limits, stays=bool(program.tongue))
+    if os.getppid() != parent:      # It died before PDEATHSIG was set.
+        os._exit(127)
     if child:
         os.close(len(fds) - 1)
         os.environ.clear()
@@ -622,35 +648,43 @@ def exit_status(child, program):
         return 1
 
 
-def exec_error(program, errno):
+def exec_error(program, number):
     """Put into a sentence why the kernel would not run a program.
 
+    `number` is an errno. Where the file itself is missing, the name is
+    wrong; where it is there, its first line names an interpreter that is not.
+
     >>> hello = Program(("functions/hello.py",))
-    >>> str(exec_error(hello, 8))
+    >>> str(exec_error(hello, errno.ENOEXEC))
     'hello.py has no shebang: begin it with a line like #!/usr/bin/env python3'
-    >>> str(exec_error(hello, 13))[:50]
+    >>> str(exec_error(hello, errno.EACCES))[:50]
     'Permission denied (is the script executable?): run'
     """
     if not os.path.isdir(program.cwd):
         return FaasError("crashed", f"its folder {program.cwd} is gone")
     path = os.path.join(program.cwd, *program.argv[:1])
     base = os.path.basename(path)
-    if errno == 8:                                           # ENOEXEC
+    if number == errno.ENOEXEC:
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if file.read(4) == b"\x7fELF":
+                return FaasError("crashed", f"{base} is a program for "
+                                 "another kind of processor")
         return FaasError("crashed", f"{base} has no shebang: begin it with "
                          "a line like #!/usr/bin/env python3")
-    if errno == 13:                                          # EACCES
+    if number == errno.EACCES:
         return FaasError("denied", "Permission denied (is the script "
                          f"executable?): run chmod +x on {base}")
-    if errno == 2 and os.path.exists(path):                  # ENOENT
+    if number == errno.ENOENT and os.path.exists(path):
         return FaasError("crashed", f"the interpreter in the first line of "
                          f"{base} is not installed on this machine")
-    return FaasError("crashed", f"{base} cannot be run: {os.strerror(errno)}")
+    return FaasError("crashed", f"{base} cannot be run with these arguments "
+                     f"and variables: {os.strerror(number)}")
 
 
 # 3.3 SHELL: end -------------------------------------------------------------
 #
 # A kill reaches a process group, so a grandchild ends with its parent, unless
-# it called setsid and left the group (7). It cannot leave the family: because
+# it called setsid and left the group (G). It cannot leave the family: because
 # of PR_SET_CHILD_SUBREAPER, an orphan below our program is adopted by it, not
 # by init. As long as the program itself lives, one walk finds them all.
 #
@@ -692,6 +726,21 @@ def family(pid, most=1 << 20):
             break
         found += children(one)
     return found
+
+
+def is_zombie(pid):
+    """Tell whether a process has ended and only waits to be asked how.
+
+    >>> is_zombie(os.getpid())
+    False
+
+    Source: proc(5), /proc/PID/stat: the state follows the last parenthesis.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"Z"
+    except OSError:
+        return True
 
 
 def kill(pid, number=signal.SIGKILL):
@@ -766,9 +815,23 @@ def exit_error(name, status, limits):
 # Two pipes must be read and one written at the same time: whoever writes the
 # whole body first, and reads then, waits for ever for a program that answers
 # line by line. And none of the pipes tells when the program ends, because of
-# (2). A pidfd does: a descriptor that becomes readable when a process exits,
+# B. A pidfd does: a descriptor that becomes readable when a process exits,
 # whoever holds its pipes. So one poll() watches all four, in small steps,
 # between which it looks at the clock and counts the family.
+
+
+def outgrown(pid, most):
+    """Tell whether more than `most` processes of a family are alive.
+
+    Zombies are counted only where it matters: a shell that starts hundreds
+    of programs one after the other may leave hundreds of them.
+
+    >>> outgrown(os.getpid(), 1000)
+    False
+    """
+    if len(family(pid, most)) <= most:
+        return False
+    return sum(not is_zombie(one) for one in family(pid)) > most
 
 
 class Watch:
@@ -783,9 +846,8 @@ class Watch:
     faas.FaasError: it ran longer than 2 s
     """
 
-    STEP = 0.05     # s. A fork bomb doubles every millisecond or so until
-                    # both processors are busy; after that this is some
-                    # hundreds of processes, which a Pi survives.
+    STEP = 0.05     # s. A fork bomb doubles every millisecond or so, until
+                    # the processors are busy: some hundreds of processes
 
     def __init__(self, pid, limits, deadline, now):
         self.pid, self.limits, self.deadline = pid, limits, deadline
@@ -800,10 +862,9 @@ class Watch:
                             f"it ran longer than {self.deadline.why}")
         if now >= self.next_look:
             self.next_look = now + self.STEP
-            most = self.limits.processes
-            if len(family(self.pid, most)) > most:
-                raise FaasError("crashed", f"it started more than {most} "
-                                "processes")
+            if outgrown(self.pid, self.limits.processes):
+                raise FaasError("crashed", "it started more than "
+                                f"{self.limits.processes} processes")
 
 
 def pipe():
@@ -832,7 +893,7 @@ def pull(file, said, most):
         if len(said) > most:
             raise FaasError("too_large", f"it wrote more than its {most} "
                             "bytes of output")
-    return piece is None        # None: nothing yet. b"": never again.
+    return piece is None        # None: empty for now. b"": closed.
 
 
 def push(file, body):
@@ -899,30 +960,51 @@ def run_program(parent, program, body, deadline):
 
     Errors: none; a failure is the Run's `error`.
     """
-    (in_r, in_w), (out_r, out_w), (log_r, log_w) = pipe(), pipe(), pipe()
-    out, log, error = bytearray(), bytearray(), None
-    for file in in_w, out_r, log_r:
-        os.set_blocking(file.fileno(), False)
-    with in_w, out_r, log_r:
+    try:
+        ends = [pipe(), pipe(), pipe()]
+    except OSError as error:
+        return Run(error=no_room(error))
+    theirs = [ends[0][0], ends[1][1], ends[2][1]]
+    ours = [ends[0][1], ends[1][0], ends[2][0]]
+    with ours[0], ours[1], ours[2]:
         try:
-            with in_r, out_w, log_w:
-                pid = parent.start(program, [file.fileno() for file in
-                                             (in_r, out_w, log_w)])
+            with theirs[0], theirs[1], theirs[2]:
+                pid = parent.start(program, [f.fileno() for f in theirs])
         except FaasError as refusal:
             return Run(error=refusal)
+        except OSError as error:
+            return Run(error=no_room(error))
+        return run_started(parent, pid, program, ours, body, deadline)
+
+
+def no_room(error):
+    """Put into a sentence that the machine has no room for a process."""
+    return FaasError("unavailable", "this machine cannot start a process "
+                     f"now: {error.strerror}")
+
+
+def run_started(parent, pid, program, ours, body, deadline):
+    """See a started program to its end; `ours` are our ends of its pipes."""
+    stdin, stdout, stderr = ours
+    out, log, error, life = bytearray(), bytearray(), None, None
+    for file in ours:
+        os.set_blocking(file.fileno(), False)
+    watch = Watch(pid, program.limits, deadline, time.monotonic())
+    try:
         life = os.pidfd_open(pid)
-        watch = Watch(pid, program.limits, deadline, time.monotonic())
-        try:
-            converse(life, in_w, body, {out_r: out, log_r: log}, watch)
-        except FaasError as failure:
-            error = failure
-        finally:
-            status = parent.end(pid)
+        converse(life, stdin, body, {stdout: out, stderr: log}, watch)
+    except FaasError as failure:
+        error = failure
+    except OSError as failure:
+        error = no_room(failure)
+    finally:
+        status = parent.end(pid)
+        if life is not None:
             os.close(life)
     name = os.path.basename(program.argv[0])
     error = error or exit_error(name, status, program.limits)
     if error:
-        error.detail = bytes(out[-2048:])
+        error.detail = bytes(out[-2048:])       # a screenful of what it said
     return Run(bytes(out), bytes(log), error)
 
 
@@ -931,20 +1013,21 @@ def run_program(parent, program, body, deadline):
 #   >>> yes = Program(("/usr/bin/yes",), limits=Limits(output=1000))
 #   >>> run_program(HERE, yes, b"", deadline).error
 #   FaasError('it wrote more than its 1000 bytes of output')
-#   >>> bomb = Program(("/bin/sh", "-c", "f() { f | f & }; f; sleep 9"))
-#   >>> str(run_program(HERE, bomb, b"", deadline).error)[:15]
-#   'it started more'
+#   >>> crowd = "for i in $(seq 99); do sleep 9 & done; wait"
+#   >>> run_program(HERE, Program(("/bin/sh", "-c", crowd)), b"",
+#   ...             deadline).error
+#   FaasError('it started more than 64 processes')
 #
 # Roads not taken ------------------------------------------------------------
 #   cgroups: exact accounting of memory and processes, and the right answer
-#     for whoever owns the machine; an ordinary user may not create one.
-#     Chapter 13 gets them through the container engine.
+#     for whoever owns the machine; an ordinary user gets one only where
+#     systemd was told to delegate it. A container engine brings them along.
 #   A thread per pipe, as subprocess.communicate does on Windows: three threads
 #     per call, and none of them can see the clock.
-#   Waiting for the end of the output instead of the program's: fault (2).
+#   Waiting for the end of the output instead of the program's: death B.
 #
 # Real world -----------------------------------------------------------------
-#   systemd ends a service by its cgroup, for reason (7). Docker's --init and
+#   systemd ends a service by its cgroup, because of G. Docker's --init and
 #   tini exist because of orphans: in a container process 1 must adopt them.
 #   Lambda stops a sandbox as a whole, a virtual machine with all in it.
 
@@ -965,13 +1048,13 @@ def run_program(parent, program, body, deadline):
 # it a zygote). Since it has no threads, it is also the safe place for every
 # other fork, and chapter 3's programs are started there too.
 #
-#      platform                        nursery                    worker
-#        | -- S program, fds ------------> |                        .
+#      platform                        nursery                   worker
+#        | -- S program, its socket -----> |                        .
 #        |                                 | -- fork -------------> |
 #        | <-- R pid --------------------- |                        |
-#        | <-- H ---- the worker's own socket, handed over --------- |
-#        | --- C 1 meta, body -------------------------------------> |
-#        | <-- R 1 meta, body -------------------------------------- |
+#        | <-- H  (hello: the function is loaded) ----------------- |
+#        | --- C 1 meta, body ------------------------------------> |
+#        | <-- R 1 meta, body ------------------------------------- |
 #
 # Promised: nothing.
 
@@ -985,14 +1068,14 @@ import threading
 # 4.1 Frames -----------------------------------------------------------------
 #
 # A stream has no messages, so each one says how long it is. The id is a
-# counter, so that an answer can say which question it belongs to: then a
-# worker may be sent several calls at once, and one that mixes them up is
-# caught. (A descriptor would be a bad id: the kernel gives it out again.)
+# counter, so that an answer says which question it belongs to: several calls
+# may be under way on one socket, and an answer to another question is caught.
+# (A descriptor would be a bad id: the kernel gives it out again.)
 #
 #    OFFSET  SIZE  FIELD
 #         0     4  size of all that follows, big-endian
 #         4     4  id
-#         8     1  kind: H hello, C call, R result, E error; S, D see 4.3
+#         8     1  verb: H hello, C call, R result, E error; S, D see 4.3
 #         9     4  m, the size of meta
 #        13     m  meta, a JSON object
 #      13+m        body, any bytes
@@ -1008,7 +1091,7 @@ FRAME = struct.Struct(">IIcI")
 class Frame(typing.NamedTuple):
     """One message between us and a worker, or us and the nursery."""
     id: int
-    kind: bytes
+    verb: bytes
     meta: dict
     body: bytes = b""
 
@@ -1016,11 +1099,11 @@ class Frame(typing.NamedTuple):
 def frame_encode(frame):
     """Turn a Frame into bytes.
 
-    >>> frame_encode(Frame(7, b"C", {}, b"hi")).hex(" ", -4)
-    '0000000d 00000007 43000000 027b7d68 69'
+    >>> frame_encode(Frame(7, b"C", {}, b"hi")).hex(" ")
+    '00 00 00 0d 00 00 00 07 43 00 00 00 02 7b 7d 68 69'
     """
     meta = json.dumps(frame.meta).encode()
-    return FRAME.pack(9 + len(meta) + len(frame.body), frame.id, frame.kind,
+    return FRAME.pack(9 + len(meta) + len(frame.body), frame.id, frame.verb,
                       len(meta)) + meta + frame.body
 
 
@@ -1032,10 +1115,10 @@ class FrameReader:
     >>> reader.receive(hi[:9])
     []
     >>> reader.receive(hi[9:] + hi)[0]
-    Frame(id=7, kind=b'C', meta={}, body=b'hi')
+    Frame(id=7, verb=b'C', meta={}, body=b'hi')
 
-    Errors: FaasError crashed, where the bytes cannot be a frame or announce
-    more than `most`; the reader is of no use after that.
+    Errors: FaasError crashed, where the bytes cannot be a frame; too_large,
+    where one announces more than `most`. The reader is of no use after that.
     """
 
     def __init__(self, most):
@@ -1045,10 +1128,10 @@ class FrameReader:
         self.held += data
         frames = []
         while len(self.held) >= FRAME.size:
-            size, number, kind, meta_size = FRAME.unpack_from(self.held)
-            if kind not in b"HCRESD" or meta_size > size - 9:
-                raise FaasError("crashed", "the worker's bytes are no frame: "
-                                f"sizes {size} and {meta_size}")
+            size, number, verb, meta_size = FRAME.unpack_from(self.held)
+            if verb not in b"HCRESD" or meta_size > size - 9:
+                raise FaasError("crashed", "the bytes are no frame: verb "
+                                f"{verb}, sizes {size} and {meta_size}")
             if size > self.most:
                 raise FaasError("too_large", f"a frame of {size} bytes is "
                                 f"more than the {self.most} it may have")
@@ -1056,7 +1139,7 @@ class FrameReader:
                 break
             meta = self.held[FRAME.size:FRAME.size + meta_size]
             body = self.held[FRAME.size + meta_size:4 + size]
-            frames.append(Frame(number, kind, frame_meta(meta), bytes(body)))
+            frames.append(Frame(number, verb, frame_meta(meta), bytes(body)))
             del self.held[:4 + size]
         return frames
 
@@ -1072,8 +1155,8 @@ def frame_meta(data):
     except (ValueError, RecursionError):
         meta = None
     if not isinstance(meta, dict):
-        raise FaasError("crashed", "the worker's bytes are no frame: its "
-                        "meta is no JSON object")
+        raise FaasError("crashed", "the bytes are no frame: its meta is no "
+                        "JSON object")
     return meta
 
 
@@ -1094,18 +1177,19 @@ CHANNEL = 3
 def worker_main(program):
     """Be a worker: load the function, say hello, answer until the end."""
     channel = socket.socket(fileno=CHANNEL)
+    channel.set_inheritable(False)      # not for what the function starts
     sys.stdout, sys.stderr = (
         open(fd, "w", buffering=1, encoding="utf-8",
              errors="backslashreplace", closefd=False) for fd in (1, 2))
-    for number in signal.SIGPIPE, signal.SIGXFSZ:   # exceptions instead, as
-        signal.signal(number, signal.SIG_IGN)       # in any other Python
+    for number in signal.SIGPIPE, signal.SIGXFSZ:
+        signal.signal(number, signal.SIG_IGN)   # It gets exceptions instead.
     try:
         handler = LOADERS[program.tongue](program)
     except Exception as error:          # Whatever an import may raise.
         channel.sendall(frame_encode(error_frame(0, error)))
         return
     channel.sendall(frame_encode(Frame(0, b"H", {})))
-    reader = FrameReader(most=1 << 31)
+    reader = FrameReader(most=1 << 31)      # The platform bounds what it asks.
     while data := channel.recv(1 << 18):
         for frame in reader.receive(data):
             allow_cpu(program.limits)
@@ -1114,12 +1198,7 @@ def worker_main(program):
 
 def allow_cpu(limits):
     """Grant this call its own CPU seconds, on top of what was used before."""
-    used = int(time.process_time()) + 1
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    soft = used + limits.cpu
-    if hard != resource.RLIM_INFINITY:
-        soft = min(soft, hard)
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    lower_limit("CPU", int(time.process_time()) + 1 + limits.cpu, None)
 
 
 def answer(handler, frame):
@@ -1127,7 +1206,7 @@ def answer(handler, frame):
 
     >>> shout = lambda meta, body: ({}, body.upper())
     >>> answer(shout, Frame(7, b"C", {}, b"hi"))
-    Frame(id=7, kind=b'R', meta={}, body=b'HI')
+    Frame(id=7, verb=b'R', meta={}, body=b'HI')
     """
     try:
         meta, body = handler(frame.meta, frame.body)
@@ -1135,7 +1214,10 @@ def answer(handler, frame):
     except Exception as error:          # The function's, whatever it is.
         return error_frame(frame.id, error)
     finally:
-        sys.stdout.flush()
+        # What it printed belongs to this call, not to the next.
+        for stream in sys.stdout, sys.stderr:
+            with contextlib.suppress(Exception):
+                stream.flush()
 
 
 def error_frame(number, error):
@@ -1165,8 +1247,8 @@ def error_frame(number, error):
 # prefix is a working program" is no ornament: the nursery is the prefix that
 # ends before chapter 6, so it knows how to fork and speaks every tongue, but
 # has no shelf, no database and no doors. It starts with an empty environment,
-# because what a process was started with stays readable in /proc, and so
-# nothing of ours can be read there (promise S7).
+# because what a process was started with stays readable in /proc, and a
+# worker's entry there is a copy of the nursery's (promise S7).
 
 BOOT = """
 import sys
@@ -1189,10 +1271,11 @@ def nursery_main(channel):
     import ctypes
     import importlib
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    sys.dont_write_bytecode = True      # What is on the shelf stays as it is.
     for name in COMMON:
         importlib.import_module(name)
     control, programs = socket.socket(fileno=channel), set()
-    reader = FrameReader(most=1 << 24)
+    reader = FrameReader(most=1 << 24)      # 100 variables of 10 kB, and room
     try:
         while True:
             frame, fds = hear_request(control, reader)
@@ -1220,7 +1303,7 @@ def hear_request(control, reader):
 def obey(frame, fds, programs):
     """Carry out one request; `programs` are the pids that are ours."""
     try:
-        if frame.kind == b"D":
+        if frame.verb == b"D":
             if frame.meta["pid"] not in programs:
                 # Another nursery's, and it died with that one.
                 return Frame(frame.id, b"R", {"status": signal.SIGKILL})
@@ -1246,8 +1329,12 @@ def obey(frame, fds, programs):
 
 
 def end_orphans(programs):
-    """Kill every child of this process that is not one of `programs`."""
-    for _ in range(1000):       # A bomb takes rounds; each halves it at least.
+    """Kill every child of this process that is not one of `programs`.
+
+    Each round kills all that it finds, and their children rise to be found
+    in the next; a family is not deeper than the processes that there are.
+    """
+    for _ in range(1000):
         orphans = set(children(os.getpid())) - programs
         if not orphans:
             return
@@ -1271,6 +1358,9 @@ class Nursery:
     made; what exec refuses, as fork_program.
     """
 
+    PATIENCE = 30.0     # s; a nursery that is silent longer hangs on a process
+                        # that the kernel cannot end, and is replaced
+
     def __init__(self):
         self.turn, self.count, self.closed = threading.Lock(), 0, False
         self.programs = set()
@@ -1278,7 +1368,8 @@ class Nursery:
 
     def open(self):
         self.control, theirs = socket.socketpair()
-        self.reader = FrameReader(most=1 << 16)
+        self.control.settimeout(self.PATIENCE)
+        self.reader = FrameReader(most=1 << 16)     # Replies are short.
         with theirs:
             channel = theirs.fileno()
             self.process = subprocess.Popen(
@@ -1295,21 +1386,24 @@ class Nursery:
 
     def hang_up(self):
         self.control.close()
-        self.process.wait()
+        try:
+            self.process.wait(self.PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
     def start(self, program, fds):
-        pid = self.ask(b"S", program._asdict(), fds)["pid"]
-        self.programs.add(pid)
-        return pid
+        return self.ask(b"S", program._asdict(), fds)["pid"]
 
     def end(self, pid):
-        self.programs.discard(pid)
-        return self.ask(b"D", {"pid": pid})["status"]
+        try:
+            return self.ask(b"D", {"pid": pid})["status"]
+        finally:
+            self.programs.discard(pid)
 
-    def ask(self, kind, meta, fds=()):
+    def ask(self, verb, meta, fds=()):
         with self.turn:
             self.count += 1
-            data = frame_encode(Frame(self.count, kind, meta))
+            data = frame_encode(Frame(self.count, verb, meta))
             try:
                 reply = self.exchange(data, fds)
             except OSError:
@@ -1322,13 +1416,15 @@ class Nursery:
                         kill(-pid)
                     self.programs.clear()
                     self.open()
-                if kind == b"D":
+                if verb == b"D":
                     return {"status": signal.SIGKILL}
                 if self.closed:
                     raise FaasError("unavailable", "the nursery is closed, "
                                     "so nothing can be started") from None
                 reply = self.exchange(data, fds)
-        if reply.kind == b"E":
+            if "pid" in reply.meta:
+                self.programs.add(reply.meta["pid"])
+        if reply.verb == b"E":
             raise FaasError(reply.meta["kind"], reply.meta["sentence"])
         return reply.meta
 
@@ -1384,11 +1480,11 @@ class Worker:
             with theirs, log_w, open(os.devnull, "rb") as null:
                 self.pid = parent.start(program, [
                     file.fileno() for file in (null, log_w, log_w, theirs)])
-        except FaasError:
+            self.life = os.pidfd_open(self.pid)
+        except (FaasError, OSError) as error:
             self.channel.close()
             self.log.close()
-            raise
-        self.life = os.pidfd_open(self.pid)
+            raise error if isinstance(error, FaasError) else no_room(error)
         self.poll = select.poll()
         for fd in self.channel, self.log, self.life:
             self.poll.register(fd, select.POLLIN)
@@ -1415,7 +1511,7 @@ class Worker:
             self.end()
             return Run(log=bytes(log), error=error, start="warm")
         error = None
-        if frame.kind == b"E":
+        if frame.verb == b"E":
             kind = frame.meta.get("kind")
             error = FaasError(kind if kind in KINDS else "crashed",
                               str(frame.meta.get("sentence", "")))
@@ -1429,7 +1525,7 @@ class Worker:
             try:
                 rest = rest[self.channel.send(rest, socket.MSG_DONTWAIT):]
             except BlockingIOError:
-                left = deadline.at - time.monotonic()
+                left = min(deadline.at - time.monotonic(), 86400.0)
                 if left <= 0 or not ready.poll(1000 * left):
                     raise FaasError("timeout", "its worker did not read the "
                                     f"call within {deadline.why}") from None
@@ -1480,7 +1576,8 @@ class Worker:
         """Say how the worker went; FaasError crashed in every case."""
         exited = select.poll()
         exited.register(self.life, select.POLLIN)
-        # The socket closes a moment before the process is gone, so wait.
+        # The socket closes a moment before the process is gone: 200 ms is a
+        # moment even on a loaded Pi.
         if not exited.poll(200):
             return FaasError("crashed", "its worker closed its channel "
                              "before it answered")
@@ -1500,10 +1597,12 @@ class Worker:
 
     def healthy(self):
         """Look, without waiting, whether an idle worker is still one."""
-        silent = not any(fd != self.log.fileno() for fd, _ in
-                         self.poll.poll(0))
-        most = self.limits.processes
-        return silent and len(family(self.pid, most)) <= most
+        return not self.gone() and not outgrown(self.pid,
+                                                self.limits.processes)
+
+    def gone(self):
+        """Tell whether the process ended, or spoke without being asked."""
+        return any(fd != self.log.fileno() for fd, _ in self.poll.poll(0))
 
 
 # 4.5 The pool ---------------------------------------------------------------
@@ -1524,19 +1623,18 @@ class Worker:
 #
 #       0 ms      call 1 takes the worker; calls 2 to 10 wait
 #       5 ms      nobody came back: call 2 forks, and has a worker at 7 ms
-#       7 ms      call 3 forks, and so on, one at a time
-#      25 ms      all ten run; at 1 s the pool has ten idle workers
+#      10 ms      call 3 forks, and so on, one at each look
+#      50 ms      all ten run; at 1 s the pool has ten idle workers
 #
 # Ten calls of one that takes 0.1 ms: the worker is back long before 5 ms have
 # passed, each waiting caller gets it in turn, and nothing is forked.
 #
-# The newest idle worker is taken, not the oldest, so that those which are not
-# needed grow cold at the bottom of the stack, where reap() finds them.
-
-
 # Whoever waits has a ticket, and a worker that comes back is handed to the
 # oldest one. Without tickets the thread that brings it back would take it
 # again: it is awake, and the others are not, so they starve.
+#
+# The newest idle worker is taken, not the oldest, so that those which are not
+# needed grow cold at the bottom of the stack, where reap() finds them.
 
 
 class Retired(Exception):
@@ -1544,25 +1642,25 @@ class Retired(Exception):
 
 
 class Ticket:
-    """One caller's place in a queue: wait until you are called.
+    """One caller's place in a queue: wait until you are served.
 
-    A lock that is taken at birth and released by whoever calls: the cheapest
+    A lock that is taken at birth and released by whoever serves: the cheapest
     way for one thread to wake another.
 
     >>> ticket = Ticket()
-    >>> ticket.wait(0.01), ticket.call("a worker"), ticket.wait(0.01)
+    >>> ticket.wait(0.01), ticket.serve("a worker"), ticket.wait(0.01)
     (False, None, True)
     """
 
     def __init__(self):
-        self.lock, self.called, self.worker = threading.Lock(), False, None
+        self.lock, self.served, self.worker = threading.Lock(), False, None
         self.lock.acquire()
 
     def wait(self, patience):
         return self.lock.acquire(timeout=patience)
 
-    def call(self, worker):
-        self.called, self.worker = True, worker
+    def serve(self, worker):
+        self.served, self.worker = True, worker
         self.lock.release()
 
 
@@ -1584,8 +1682,8 @@ class Pool:
     >>> nursery.close()
     """
 
-    PATIENCE = 0.005    # s; about twice what a fork takes, so that waiting
-                        # is never longer than the cure
+    PATIENCE = 0.005    # s; about twice what a fork takes: who has waited so
+                        # long has lost more than a fork would have cost
 
     def __init__(self, birth, least, most):
         self.birth, self.least, self.most = birth, least, most
@@ -1617,12 +1715,16 @@ class Pool:
         with self.turn:
             if self.closed:
                 raise Retired
-            if self.idle:
-                return self.idle.pop(), "warm"
+            while self.idle:
+                worker = self.idle.pop()
+                if not worker.gone():
+                    return worker, "warm"
+                self.size -= 1          # It died while nobody looked.
+                worker.end()
             self.queue.append(ticket)
         while True:
             with self.turn:
-                if ticket.called:
+                if ticket.served:
                     break
                 now = time.monotonic()
                 late, grows = now >= deadline.at, self.may_grow(since, now)
@@ -1657,7 +1759,8 @@ class Pool:
             return worker
         finally:
             with self.turn:
-                self.size -= worker is None
+                if worker is None:
+                    self.size -= 1
                 self.growing = False
 
     def give_back(self, worker):
@@ -1669,7 +1772,7 @@ class Pool:
             if not kept:
                 self.size -= 1
             elif self.queue:
-                self.queue.popleft().call(worker)
+                self.queue.popleft().serve(worker)
             else:
                 self.idle.append(worker)
         if not kept:
@@ -1693,7 +1796,7 @@ class Pool:
             self.closed, idle, self.idle = True, self.idle, []
             self.size -= len(idle)
             while self.queue:
-                self.queue.popleft().call(None)
+                self.queue.popleft().serve(None)
         for worker in idle:
             worker.end()
 
@@ -1719,9 +1822,9 @@ class Pool:
 #
 # Real world -----------------------------------------------------------------
 #   Android starts every app by forking a process named zygote, for the same
-#   milliseconds. Lambda's warm sandboxes, its INIT phase and its frozen
-#   snapshots (SnapStart) are the three lines of this chapter's table, with
-#   virtual machines. OpenFaaS calls the process that stays a "watchdog".
+#   milliseconds. Lambda's INIT phase, its snapshots (SnapStart) and its warm
+#   sandboxes are the three lines of this chapter's table, with virtual
+#   machines. OpenFaaS's of-watchdog keeps a function's process as 4.4 does.
 
 # ============================================================================
 # Chapter 5. Tongues: what does a function look like?
@@ -1737,8 +1840,8 @@ class Pool:
 #       how does it run?         a process per call, or in a worker
 #       what goes in and out?    standard input and output, or arguments
 #
-# Three of the nine tongues stand here. The others need Node, Go, Lua or a
-# server of their own, and will be rows of the same table.
+# Three tongues stand here; others, for Node, Go or Lua, would be more rows of
+# the same table.
 #
 # What a tongue is not: a sandbox, a router, a framework. A function in any of
 # them is a file that can be read, run and tested without the platform:
@@ -1751,7 +1854,10 @@ class Pool:
 
 
 class Tongue(typing.NamedTuple):
-    """One contract between the platform and a function's author."""
+    """One contract between the platform and a function's author.
+
+    The code reads the first two columns; people and the docs all of them.
+    """
     marker: str             # the file that a bundle must hold
     runs: str               # 'process': one per call; or 'worker'
     goes_in: str
@@ -1779,7 +1885,8 @@ def choose_tongue(wanted, paths):
     ...
     faas.FaasError: a python3 function needs a file fn.py at its top
 
-    Errors: FaasError bad_input.
+    A bundle with more than one marker is what comes first in TONGUES, unless
+    it says otherwise. Errors: FaasError bad_input.
     """
     bundled = {name: tongue for name, tongue in TONGUES.items()
                if tongue.marker}
@@ -1803,7 +1910,7 @@ def choose_tongue(wanted, paths):
 # fit into the body travels in environment variables, under the names that CGI
 # gave them (RFC 3875, section 4.1). One header is left out: a client that
 # sends `Proxy: evil` would set HTTP_PROXY, which many programs obey; in 2016
-# that was a hole in half of the web, called httpoxy.
+# that was a hole in many programs behind CGI, called httpoxy.
 #
 # The environment is made from nothing, and the PATH begins where the
 # platform's own Python lives, so that `#!/usr/bin/env python3` finds it.
@@ -1818,8 +1925,7 @@ def clean_environment(fn):
     >>> sorted(clean_environment(Function("f", "binary", "/tmp")))[:2]
     ['FAAS_FUNCTION', 'FAAS_VERSION']
     """
-    home = fn.folder if os.path.isdir(fn.folder) else "/tmp"
-    return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": home,
+    return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": "/tmp",
             "FAAS_FUNCTION": fn.name, "FAAS_VERSION": str(fn.version),
             **fn.env}
 
@@ -1882,8 +1988,8 @@ def program_of(fn, call=None, ident=""):
 #       what json.dumps takes       application/json
 #       anything else               a failure that names its type
 #
-# tinyFaaS answers an exception with status 200 and its text. Here it is a
-# failure on every door; the text is its last line, and the log has the
+# tinyFaaS's proxy answers an exception with status 200 and its text. Here it
+# is a failure on every door; the text is its last line, and the log has the
 # traceback, in which the function's own lines are marked:
 #
 #       Traceback (most recent call last):
@@ -1914,18 +2020,23 @@ def give_python3(value):
     """
     if value is None:
         return {}, b""
-    if isinstance(value, str):
-        return ({"Content-Type": "text/plain; charset=utf-8"},
-                value.encode("utf-8", "surrogateescape"))
     if isinstance(value, (bytes, bytearray, memoryview)):
         return {"Content-Type": "application/octet-stream"}, bytes(value)
     try:
-        text = json.dumps(value)
-    except (TypeError, ValueError) as error:
+        if isinstance(value, str):
+            return ({"Content-Type": "text/plain; charset=utf-8"},
+                    value.encode("utf-8", "surrogateescape"))
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
         raise FaasError("crashed", f"fn returned a {type(value).__name__} "
                         "that cannot be sent: return a str, bytes, or what "
                         f"json.dumps takes ({error})") from None
     return {"Content-Type": "application/json"}, text.encode()
+
+
+NOT_THE_AUTHORS = re.compile(
+    rf'  File "(<frozen importlib|[^"]*/importlib/__init__\.py"|'
+    rf'{re.escape(os.path.abspath(__file__))}")')
 
 
 def mark_traceback(lines, folder):
@@ -1944,8 +2055,7 @@ def mark_traceback(lines, folder):
     """
     marked = []
     for item in lines:
-        if item.startswith((f'  File "{os.path.abspath(__file__)}"',
-                            '  File "<frozen importlib')):
+        if item.startswith('  File "') and NOT_THE_AUTHORS.match(item):
             continue
         if item.startswith(f'  File "{folder}/'):
             item = item.replace(f'"{folder}/', '"', 1)
@@ -1955,7 +2065,10 @@ def mark_traceback(lines, folder):
     return "".join(marked)
 
 
-# SHELL. The rest of this section runs inside the worker.
+# SHELL. The rest of this section runs inside the worker. The interpreter was
+# started with -S, so a function sees the standard library, its own folder and
+# its requirements, and never what happens to be installed on this machine: it
+# would be missing on the next one.
 
 
 def load_python3(program):
@@ -2018,7 +2131,9 @@ LOADERS["python3"] = load_python3
 # A requirements.txt is installed once, at deploy time, into the version's own
 # folder: two functions may need two versions of the same package, and a
 # rollback brings back the packages too. pip is a program like any other, so
-# chapter 3 runs it, with its bounds.
+# chapter 3 runs it, with its bounds. The digest covers requirements.txt, not
+# what pip found for it: who wants newer packages changes a line in it, and who
+# wants the same ones for ever writes their versions.
 
 PACKAGES = "site-packages"
 
@@ -2103,7 +2218,7 @@ def install_requirements(parent, folder):
 # The folder's name is the digest of what lies in it, so the same bytes are
 # never stored twice, and a rollback is the pointer moved back. The pointer is
 # a row in SQLite: a commit either happened or did not, also after a power
-# cut, and that is all the magic there is (promise S11):
+# cut (promise S11):
 #
 #       unpack into .new-x    write all, fsync
 #       rename to DIGEST      a crash until here leaves rubbish, no version
@@ -2136,7 +2251,10 @@ import stat
 
 MAX_ENTRIES = 10_000            # npm trees reach some thousands
 MAX_UNPACKED = 64 << 20         # bytes; a Pi Zero has 512 MB of memory
-MAX_RATIO = 200                 # text reaches 20; a bomb 1000, deflate's end
+MAX_RATIO = 200                 # text reaches 20; a bomb 1000, the most that
+                                # deflate can do
+MAX_PATH = 1000                 # PATH_MAX is 4096, and the shelf needs some
+MAX_HOPS = 8                    # links that lead to links; the kernel's is 40
 SMALL = 1 << 20                 # bytes below which the ratio is of no harm
 
 
@@ -2186,6 +2304,9 @@ def clean_path(path):
     faas.FaasError: the bundle has an entry that leaves its folder: \
 'lib/../../fn.py'
     """
+    if len(path) > MAX_PATH:
+        raise FaasError("bad_input", "the bundle has a path of more than "
+                        f"{MAX_PATH} characters")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
         raise FaasError("bad_input", "the bundle has an entry that leaves "
@@ -2203,7 +2324,7 @@ def read_bundle(data):
     >>> sorted(read_bundle(pack_tar({"fn.sh": Item(b"date", True)})).items())
     [('fn.sh', Item(data=b'date', executable=True))]
 
-    Errors: FaasError bad_input or too_large; nothing is left anywhere.
+    Errors: FaasError bad_input or too_large.
     """
     import tarfile
     import zipfile
@@ -2238,6 +2359,10 @@ def not_a_file(path):
 def zip_entries(data, bounds):
     """Yield (path, Item or link target) for each file of a zip."""
     import zipfile
+    # ZipFile reads the whole directory before it gives the first entry.
+    if data.count(b"PK\x01\x02") > MAX_ENTRIES:
+        raise FaasError("too_large", "the bundle's directory has more than "
+                        f"{MAX_ENTRIES} records")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for info in archive.infolist():
             bounds.add(info.file_size)
@@ -2250,10 +2375,9 @@ def zip_entries(data, bounds):
                                 "packed otherwise than by deflate")
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFLNK):
                 raise not_a_file(info.filename)
-            # A header may lie about the size, so no more is asked for.
-            with archive.open(info) as file:
-                content = file.read(info.file_size + 1)
-            if len(content) > info.file_size:
+            # No more is read than the header says, and its CRC is checked.
+            content = archive.read(info)
+            if len(content) != info.file_size:
                 raise FaasError("bad_input", "the bundle lies about the size "
                                 f"of {info.filename[:100]!r}")
             if stat.S_ISLNK(mode):
@@ -2269,10 +2393,14 @@ def gunzip(data):
         return data
     # An entry costs up to 1 kB of header and padding besides its bytes.
     most = MAX_UNPACKED + 1024 * MAX_ENTRIES
-    unpacked = zlib.decompressobj(31).decompress(data, most)
+    stream = zlib.decompressobj(31)         # 31: gzip, with the largest window
+    unpacked = stream.decompress(data, most)
     if len(unpacked) == most:
         raise FaasError("too_large", "the bundle's gzip stream unpacks to "
                         f"more than {MAX_UNPACKED} bytes")
+    if not stream.eof or stream.unused_data:
+        raise FaasError("bad_input", "the bundle's gzip stream is cut short, "
+                        "or something follows it")
     return unpacked
 
 
@@ -2303,7 +2431,7 @@ def follow(path, files, links, hops=0):
     """Find the Item that a path of a bundle leads to, over its links."""
     if path in files:
         return files[path]
-    if path not in links or hops == 8:
+    if path not in links or hops == MAX_HOPS:
         raise FaasError("bad_input", "the bundle has a link to what is no "
                         f"file in it: {path!r}")
     where = os.path.normpath(os.path.join(os.path.dirname(path), links[path]))
@@ -2360,9 +2488,13 @@ SKIPPED = frozenset(["__pycache__", "node_modules", "venv"])
 def folder_paths(folder):
     """Yield the path of each file below `folder`, relative, sorted."""
     for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in SKIPPED
-                            and not name.startswith("."))
-        for name in sorted(names):
+        # os.walk does not enter a folder that is a link: it is listed as if
+        # it were a file, so that read_folder() refuses it.
+        names += [name for name in folders
+                  if os.path.islink(os.path.join(where, name))]
+        folders[:] = sorted(set(folders) - SKIPPED - set(names))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in sorted(set(names) - SKIPPED):
             if not name.startswith("."):
                 yield os.path.relpath(os.path.join(where, name), folder)
 
@@ -2375,6 +2507,7 @@ def read_folder(folder):
     files, bounds = {}, Bounds(MAX_UNPACKED)
     top = os.path.realpath(folder)
     try:
+        os.listdir(top)             # os.walk is silent where there is nothing
         for path in folder_paths(folder):
             full = os.path.realpath(os.path.join(folder, path))
             if not full.startswith(top + os.sep):
@@ -2479,27 +2612,30 @@ def open_database(path, tables="", synchronous="FULL"):
 
 
 def write_files(folder, files):
-    """Write a dict of files to a new folder, and see it to the disk."""
+    """Write a dict of files to a new folder."""
     os.makedirs(folder)
-    folders = {folder}
     for path, item in files.items():
         full = os.path.join(folder, path)
         os.makedirs(os.path.dirname(full), exist_ok=True)
-        folders.add(os.path.dirname(full))
         with open(full, "wb") as file:
             file.write(item.data)
-            file.flush()
-            os.fsync(file.fileno())
         os.chmod(full, 0o755 if item.executable else 0o644)
-    for one in folders:
-        sync_folder(one)
 
 
-def sync_folder(folder):
-    """See a folder's list of names to the disk (fsync(2), NOTES)."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path):
+    """See a file, or a folder's list of names, to the disk (fsync(2))."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     os.fsync(fd)
     os.close(fd)
+
+
+def sync_tree(folder):
+    """See all that lies in a folder to the disk: contents, bits and names."""
+    for where, _, names in os.walk(folder):
+        for name in [*names, "."]:
+            full = os.path.join(where, name)
+            if not os.path.islink(full):
+                sync(full)
 
 
 class Version(typing.NamedTuple):
@@ -2517,8 +2653,8 @@ class Version(typing.NamedTuple):
 # last, because a caller may never run what a crash would take back.
 #
 # A folder without a row is harmless, and sweep() removes it at the next
-# start. A row without a folder would be a function that cannot start, and no
-# path through this class makes one.
+# start. A row without a folder would be a function that cannot start: so the
+# platform (8.4) deploys and deletes under one lock per name.
 
 
 class Shelf:
@@ -2548,6 +2684,10 @@ class Shelf:
     def close(self):
         self.database.close()
 
+    def path(self, name, *rest):
+        """Give the path of a function's folder, or of what lies in it."""
+        return os.path.join(self.folder, check_name(name), *rest)
+
     def place(self, name, tongue, files, prepare=lambda folder: None):
         """Put a bundle's files in their final folder; (digest, folder).
 
@@ -2556,20 +2696,22 @@ class Shelf:
         """
         import shutil
         digest = digest_of(tongue, files)
-        folder = os.path.join(self.folder, name, digest)
+        folder = self.path(name, digest)
         if os.path.isdir(folder):
             return digest, folder
-        fresh = os.path.join(self.folder, name, f".new-{os.urandom(6).hex()}")
+        fresh = self.path(name, f".new-{os.urandom(6).hex()}")
         try:
             write_files(fresh, files)
             prepare(fresh)
+            sync_tree(fresh)
             os.rename(fresh, folder)
+            sync(self.path(name))
+            sync(self.folder)
         except OSError as error:
             raise FaasError("unavailable", "the shelf cannot be written: "
                             f"{error.strerror}") from None
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        sync_folder(os.path.dirname(folder))
         return digest, folder
 
     def publish(self, fn, now):
@@ -2607,8 +2749,7 @@ class Shelf:
                 "(SELECT 1 FROM versions WHERE function=?1 AND number=?2)",
                 (name, number)).rowcount
         if not moved:
-            raise FaasError("not_found", f"{name} has no version {number}, "
-                            "or none any more")
+            raise FaasError("not_found", f"{name} has no version {number}")
 
     def annotate(self, name, note, seen):
         """Remember why the newest text of a folder is not what serves."""
@@ -2636,13 +2777,14 @@ class Shelf:
                 "WHERE ?1 IS NULL OR name=?1 ORDER BY name",
                 (name, number)).fetchall()
         if name and not rows:
-            raise FaasError("not_found", f"{name} has no version {number} on "
-                            "the shelf")
+            wanted = f"version {number}" if number else "version at all"
+            raise FaasError("not_found", f"{name} has no {wanted} on the "
+                            "shelf")
         return [self.function_of(*row) for row in rows]
 
     def function_of(self, name, tongue, digest, number, threads, env, timeout,
                     source, note):
-        folder = os.path.join(self.folder, name, digest)
+        folder = self.path(name, digest)
         return Function(name, tongue, folder, number, digest, threads,
                         json.loads(env), Limits(timeout=timeout), source, note)
 
@@ -2668,7 +2810,7 @@ class Shelf:
         import shutil
         for name in [only] if only else os.listdir(self.folder):
             known = {version.digest for version in self.versions(name)}
-            folder = os.path.join(self.folder, name)
+            folder = self.path(name)
             if not os.path.isdir(folder):
                 continue
             for digest in set(os.listdir(folder)) - known:
@@ -2715,11 +2857,12 @@ class Shelf:
 #
 # Both are written on every call, so the price decides the design. A commit
 # per call costs more than a warm call itself. So rows wait in a queue, and
-# one thread commits whatever has come together in some milliseconds: a crash
-# may lose that much of yesterday, and nothing that was promised.
+# one thread commits whatever has come together in some milliseconds. A crash
+# of the platform may lose those milliseconds of yesterday, a power cut some
+# seconds more, and neither loses anything that was promised.
 #
 #       commit per call           0.4 of the rate without any notes
-#       commit per 10 ms          0.9
+#       commit per 10 ms          0.9, in the same run
 #
 # Promised: nothing.
 
@@ -2735,7 +2878,8 @@ import queue
 #
 #       what                     shape
 #       a JSON Web Token         three base64 parts, the first begins eyJ
-#       a Bearer credential      the word, then the credential (RFC 6750)
+#       a Bearer or Basic one    the word, then the credential (RFC 7235)
+#       a URL with a password    scheme://user:password@host
 #       an AWS access key        AKIA and 16 capitals or digits
 #       a private key            between its BEGIN and END lines
 #       name and value           password=..., "api_key": "...", token: ...
@@ -2744,12 +2888,14 @@ import queue
 SECRET_NAME = r"(?:password|passwd|secret|token|api[_-]?key|credentials?)"
 
 SECRET = re.compile(rf"""
-    eyJ[\w-]{{5,}}\.[\w-]{{5,}}\.[\w-]*
-  | (?<=\bBearer\s)[\w.~+/=-]{{8,}}
+    (?<![\w-])eyJ[\w-]{{5,}}\.[\w-]{{5,}}\.[\w-]*
+  | (?i:(?<=\bbearer\s)|(?<=\bbasic\s))[\w.~+/=-]{{8,}}
   | \bAKIA[0-9A-Z]{{16}}\b
   | (?<=PRIVATE\ KEY-----)[^-]+(?=-----END)
-  | (?i:(?P<name>{SECRET_NAME}["']?\s{{0,3}}[:=]\s{{0,3}}["']?))
-    (?!\[REDACTED\])[^\s"',;&]{{4,}}
+  | (?<=://)[^\s/:@]{{1,100}}:[^\s/@]{{1,100}}(?=@)
+  | (?i:(?P<name>{SECRET_NAME}(?:\\?["'])?\s{{0,3}}[:=]\s{{0,3}}))
+    (?: (?P<quote>\\?["'])(?:(?!(?P=quote)).){{1,200}}
+      | [^\s"',;&\\]{{4,}} )
     """, re.VERBOSE)
 
 
@@ -2760,11 +2906,16 @@ def mask(text, env={}):
     'login with {"password": "[REDACTED]"} failed'
     >>> mask("got 4711-4712", {"API_KEY": "4711-4712", "COLOUR": "got"})
     'got [REDACTED]'
+
+    The longest values go first, for one may be the beginning of another; one
+    of less than 4 characters would take half the text with it, and is let be.
     """
-    for name, value in env.items():
-        if len(value) >= 4 and re.search(SECRET_NAME + "|key", name, re.I):
-            text = text.replace(value, "[REDACTED]")
-    return SECRET.sub(lambda m: (m["name"] or "") + "[REDACTED]", text)
+    secrets = [value for name, value in env.items() if len(value) >= 4
+               and re.search(SECRET_NAME + "|key", name, re.IGNORECASE)]
+    for value in sorted(secrets, key=len, reverse=True):
+        text = text.replace(value, "[REDACTED]")
+    return SECRET.sub(lambda found: (found["name"] or "")
+                      + (found["quote"] or "") + "[REDACTED]", text)
 
 
 # 7.2 SHELL: log files -------------------------------------------------------
@@ -2876,6 +3027,11 @@ def new_id(now):
     return f"{int(now * 1000):012x}{os.urandom(4).hex()}"
 
 
+# An id that begins with the time sorts as the time does. So the table is kept
+# in the order of its ids (WITHOUT ROWID): "the newest fifty" and "older than
+# thirty days" are one walk along its edge. The newest fifty of one function
+# are one along the edge of an index.
+
 EXECUTION_TABLE = """
 CREATE TABLE IF NOT EXISTS executions (
     id TEXT PRIMARY KEY, function TEXT NOT NULL, version INTEGER NOT NULL,
@@ -2891,11 +3047,6 @@ class Retention(typing.NamedTuple):
     days: float = 30.0      # the middle of what FaaS-Go offers
     size: int = 64 << 20    # bytes of database; some 300,000 executions
 
-
-# An id that begins with the time sorts as the time does. So "the newest
-# fifty" needs no sort and no second index, and "older than thirty days" is a
-# comparison of texts: the table is kept in the order of its ids (WITHOUT
-# ROWID), and both are one walk along its edge.
 
 # 7.4 SHELL: the journal -----------------------------------------------------
 
@@ -2923,7 +3074,7 @@ class Journal:
     >>> journal.close(); data.cleanup()
     """
 
-    BATCH = 0.01        # s; what a crash may cost, and a commit may gather
+    BATCH = 0.01        # s; a hundred commits a second, however many calls
     SWEEP = 3600.0      # s between two looks at the retention
 
     def __init__(self, path, retention=Retention()):
@@ -2931,7 +3082,8 @@ class Journal:
         self.waiting = queue.SimpleQueue()
         self.reader = open_database(path, EXECUTION_TABLE, "NORMAL")
         self.turn = threading.Lock()
-        self.thread = threading.Thread(target=self.write, name="journal")
+        self.thread = threading.Thread(target=self.write, name="journal",
+                                       daemon=True)
         self.thread.start()
 
     def record(self, execution):
@@ -2946,10 +3098,11 @@ class Journal:
     def recent(self, function=None, limit=50):
         """List the newest Executions, of one function or of all."""
         self.flush()
+        only = "WHERE function=?1" if function else ""
         with self.turn:
             rows = self.reader.execute(
-                "SELECT * FROM executions WHERE ?1 IS NULL OR function=?1 "
-                "ORDER BY id DESC LIMIT ?2", (function, limit)).fetchall()
+                f"SELECT * FROM executions {only} ORDER BY id DESC "
+                "LIMIT ?2", (function, limit)).fetchall()
         return [Execution(*row) for row in rows]
 
     def close(self):
@@ -2957,30 +3110,34 @@ class Journal:
         self.thread.join()
         self.reader.close()
 
+    def gather(self):
+        """Wait for something to do, and take what comes along with it."""
+        batch = [self.waiting.get()]
+        if isinstance(batch[0], Execution):
+            time.sleep(self.BATCH)
+        while not self.waiting.empty():
+            batch.append(self.waiting.get())
+        return batch
+
     def write(self):
-        database = open_database(self.path, synchronous="NORMAL")
+        """The life of the thread: write, forget, tell who waits."""
+        database, batch = open_database(self.path, synchronous="NORMAL"), []
         next_sweep = 0.0
-        going = True
-        while going:
-            batch = [self.waiting.get()]
-            if isinstance(batch[0], Execution):
-                time.sleep(self.BATCH)          # Let others come aboard.
-            while not self.waiting.empty():
-                batch.append(self.waiting.get())
+        while None not in batch:
+            batch = self.gather()
             rows = [one for one in batch if isinstance(one, Execution)]
             try:
-                if rows:
-                    insert_executions(database, rows)
+                insert_executions(database, rows)
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + self.SWEEP
                     forget(database, self.retention, time.time())
-            except sqlite3.Error as error:      # A full disk must not stop
+            # A full disk, or a row that no database takes, stops no call.
+            except (sqlite3.Error, ValueError, OverflowError) as error:
                 print(f"faas: {len(rows)} executions could not be recorded: "
-                      f"{error}", file=sys.stderr)      # the calls.
+                      f"{error}", file=sys.stderr)
             for one in batch:
                 if isinstance(one, threading.Event):
                     one.set()
-                going = going and one is not None
         database.close()
 
 
@@ -3043,8 +3200,8 @@ def used_bytes(database):
 #   The logging module: levels, handlers and formatters for what is one
 #     append; and a function's output is not the platform's log.
 #   Logs in the database: then `tail -f` and grep need a server.
-#   A commit per call, to lose nothing: the second line of the table above.
-#     Who must not lose a call wants the durable queue of chapter 12.
+#   A commit per call, to lose nothing: the first line of the table above. Who
+#     must not lose a call wants the durable queue of chapter 12.
 #
 # Real world -----------------------------------------------------------------
 #   Lambda writes one REPORT line per call with duration, memory and the cold
@@ -3070,8 +3227,6 @@ def used_bytes(database):
 # answer itself answers.
 #
 # Promised: nothing.
-
-import contextlib
 
 # 8.1 Time and room ----------------------------------------------------------
 
@@ -3142,7 +3297,7 @@ class Gate:
         if ticket.wait(max(0.0, deadline.at - time.monotonic())):
             return
         with self.turn:
-            if ticket.called:       # at the last moment
+            if ticket.served:       # at the last moment
                 return
             self.queue.remove(ticket)
         raise FaasError("timeout", f"it waited in the queue for "
@@ -3152,7 +3307,7 @@ class Gate:
         """Go, and leave the place to who has waited longest."""
         with self.turn:
             if self.queue:
-                self.queue.popleft().call(None)
+                self.queue.popleft().serve(None)
             else:
                 self.inside -= 1
 

@@ -368,7 +368,7 @@ class Fields(Picture):
                 x, there = left + (number - low) * cell, number in numbers
                 marks.append(box(x, y + 2, cell, 22,
                                  "good" if there else PAPER, COLOURS["wait"],
-                                 tip=number))
+                                 tip=str(number)))
                 if cell > 15 or there and not self.crowded(numbers, number):
                     marks.append(text(
                         x + cell / 2, y + (13 if cell > 15 else 31), number,
@@ -447,7 +447,7 @@ class Strip(Picture):
         return self.left + (instant - self.start) * self.scale
 
     def draw(self):
-        self.left = 24 + max(map(wide, self.jobs))
+        self.left = 34 + max(map(wide, self.jobs))
         self.scale = (WIDTH - 40 - self.left) / (self.end - self.start)
         top, floor = 22, 22 + self.STEP * len(self.jobs)
         marks = self.draw_clock(top, floor)
@@ -459,13 +459,15 @@ class Strip(Picture):
         return WIDTH, floor + 24, marks
 
     def draw_fires(self, y, instants):
-        few = len(instants) <= 12
+        few, free = len(instants) <= 12, 0
         for instant in instants:
+            x = self.x(instant)
             if self.start <= instant <= self.end:
-                yield dot(self.x(instant), y, 5 if few else 3, "good", INK)
-                if few:
-                    yield text(self.x(instant), y - 12,
-                               f"{self.wall(instant):%H:%M}", "middle", 9)
+                yield dot(x, y, 5 if few else 3, "good", INK)
+                if few and x > free:
+                    yield text(x, y - 12, f"{self.wall(instant):%H:%M}",
+                               "middle", 9)
+                    free = x + 30           # px; no words over words
 
     def draw_clock(self, top, floor):
         marks, hours = [], (self.end - self.start) / 3600
@@ -474,9 +476,10 @@ class Strip(Picture):
         for tick in range(int(hours) + 1):
             instant = self.start + tick * 3600
             wall = self.wall(instant)
-            if step < 24 and wall.hour % step or step >= 24 and wall.hour:
+            if wall.hour % min(step, 24):
                 continue
-            words = f"{wall:%H:%M}" if step < 24 else f"{wall:%d %b}"
+            words = f"{wall:%H:%M}" if hours <= 30 else (
+                "" if wall.hour else f"{wall:%d %b}")
             marks += [line(self.x(instant), top, self.x(instant), floor,
                            COLOURS["wait"]),
                       text(self.x(instant), floor + 12, words, "middle", 11,

@@ -84,6 +84,7 @@ def fn(input):
 
 
 def meet(tmp_path, *names):
+    """Name the files at which the test and its calls meet."""
     return [tmp_path / f"meet-{name}" for name in names]
 
 
@@ -92,6 +93,10 @@ def call_to(path, fn="f", **rest):
 
 
 # 8.1 Time and room
+
+
+def inside_and_waiting(gate):
+    return gate.inside, len(gate.queue)
 
 
 def test_spans_follow_each_other_without_a_gap():
@@ -124,28 +129,27 @@ def test_a_gate_lets_in_as_many_as_it_may_and_turns_the_rest_away():
     assert error.value.kind == "busy"
     gate.leave()
     gate.enter(soon())
-    assert (gate.inside, gate.waiting) == (3, 0)
+    assert inside_and_waiting(gate) == (3, 0)
 
 
-def test_who_waits_in_the_queue_enters_when_another_leaves():
+def test_who_has_waited_longest_enters_when_another_leaves():
     gate, entered = Gate(most=1, queue=5), []
     gate.enter(soon())
 
     def wait(number):
         gate.enter(soon())
         entered.append(number)
-    threads = [threading.Thread(target=wait, args=[n]) for n in range(5)]
-    for thread in threads:
-        thread.start()
-    eventually(lambda: gate.waiting == 5)
+    for number in range(5):
+        threading.Thread(target=wait, args=[number], daemon=True).start()
+        eventually(lambda: inside_and_waiting(gate) == (1, number + 1))
     with pytest.raises(FaasError, match="1 calls run and 5 wait"):
         gate.enter(soon())
     for count in range(1, 6):
         gate.leave()
-        eventually(lambda: len(entered) == count)
+        eventually(lambda: entered == [*range(count)])
         assert gate.inside == 1
     gate.leave()
-    assert (gate.inside, gate.waiting) == (0, 0)
+    assert inside_and_waiting(gate) == (0, 0)
 
 
 def test_who_waits_too_long_is_told_so_and_leaves_its_place():
@@ -155,7 +159,7 @@ def test_who_waits_too_long_is_told_so_and_leaves_its_place():
         with pytest.raises(FaasError, match="waited in the queue") as error:
             gate.enter(Deadline(time.monotonic() + 0.01, "the 10 ms"))
         assert error.value.kind == "timeout" and "10 ms" in str(error.value)
-    assert (gate.inside, gate.waiting) == (1, 0)
+    assert inside_and_waiting(gate) == (1, 0)
 
 
 def test_a_gate_passed_by_many_is_empty_in_the_end():
@@ -176,7 +180,7 @@ def test_a_gate_passed_by_many_is_empty_in_the_end():
         thread.start()
     for thread in threads:
         thread.join()
-    assert (gate.inside, gate.waiting) == (0, 0) and max(most) <= 3
+    assert inside_and_waiting(gate) == (0, 0) and max(most) <= 3
 
 
 def test_counters_count_from_many_threads():
@@ -256,7 +260,7 @@ def test_what_is_not_there_is_not_found_and_remembered(platform):
 
 def test_scripts_folders_and_uploads_are_listed_by_name(platform, tmp_path):
     platform = platform()
-    platform.deploy("upload2", bundle("def fn(i): pass"))   # 'upload' is a path
+    platform.deploy("uploaded", bundle("def fn(i): pass"))
     (tmp_path / "functions" / "folder").mkdir()
     (tmp_path / "functions" / "folder" / "fn.sh").write_text("#!/bin/sh\n")
     (tmp_path / "functions" / "a.sh").write_text("#!/bin/sh\n")
@@ -265,8 +269,8 @@ def test_scripts_folders_and_uploads_are_listed_by_name(platform, tmp_path):
     listed = [(fn.name, fn.tongue, fn.source) for fn in platform.listing()]
     assert listed == [("a.sh", "script", "file"),
                       ("folder", "binary", "folder"),
-                      ("upload2", "python3", "upload")]
-    assert platform.uploaded() == ["upload2"]
+                      ("uploaded", "python3", "upload")]
+    assert platform.uploaded() == ["uploaded"]
 
 
 # 8.4 Deploy
@@ -360,7 +364,7 @@ def test_a_redeploy_in_another_tongue_fails_no_call_that_waits(
     running = Calls(platform, call_to(one))
     eventually(one.exists)
     waiting = Calls(platform, call_to(two))
-    eventually(lambda: platform.find("f").gate.waiting)
+    eventually(lambda: platform.find("f").gate.queue)
     platform.deploy("f", second)
     one.unlink()
     eventually(lambda: not running.threads[0].is_alive())
@@ -377,7 +381,7 @@ def test_a_call_that_waits_while_its_function_is_deleted_is_not_found(
     running = Calls(platform, call_to(one))
     eventually(one.exists)
     waiting = Calls(platform, call_to(two))
-    eventually(lambda: platform.find("f").gate.waiting)
+    eventually(lambda: platform.find("f").gate.queue)
     platform.delete("f")
     one.unlink()
     assert running.wait()[0].body == b"met"
@@ -392,8 +396,9 @@ def test_each_stage_of_a_call_has_its_span(platform):
     platform.deploy("f", bundle("def fn(input): return input"))
     platform.deploy("sh", shell("cat"))
     warm, binary = (platform.invoke(Call(name)) for name in ("f", "sh"))
-    assert [name for name, _ in warm.spans] == ["queue", "start", "run"]
-    assert [name for name, _ in binary.spans] == ["queue", "run"]
+    assert [name for name, _ in warm.spans] == ["find", "queue", "start",
+                                                "run"]
+    assert [name for name, _ in binary.spans] == ["find", "queue", "run"]
     assert (warm.start, binary.start) == ("warm", "cold")
     assert all(span >= 0 for _, span in warm.spans + binary.spans)
 
@@ -404,7 +409,7 @@ def test_the_answer_says_how_long_each_stage_took(server):
     answer = faas.post("/f")
     timing = answer.headers["Server-Timing"].split(", ")
     assert [part.split(";")[0] for part in timing] == [
-        "warm", "queue", "start", "run"]
+        "warm", "find", "queue", "start", "run"]
     assert all(float(part.partition(";dur=")[2]) >= 0 for part in timing[1:])
     assert answer.headers["X-Function-Version"] == "1"
     assert answer.headers["X-Execution-Id"]
@@ -470,7 +475,7 @@ def test_no_more_calls_run_than_the_concurrency_allows(platform, tmp_path):
     paths = meet(tmp_path, *range(5))
     calls = Calls(platform, *map(call_to, paths))
     gate = platform.find("f").gate
-    eventually(lambda: (gate.inside, gate.waiting) == (2, 3))
+    eventually(lambda: inside_and_waiting(gate) == (2, 3))
     eventually(lambda: sum(path.exists() for path in paths) == 2)
     result = platform.invoke(Call("f"))
     assert (result.kind, result.sentence) == (
@@ -485,24 +490,23 @@ def test_no_more_calls_run_than_the_concurrency_allows(platform, tmp_path):
 def test_past_the_queue_is_a_429_that_says_when_to_return(server, tmp_path):
     faas = server("--limit", "concurrency=1", "--limit", "queue=1")
     faas.upload("f", {"fn.py": MEET})
-    one, two = meet(tmp_path, "one", "two")
-    answers = []
+    paths, answers = meet(tmp_path, 1, 2, 3), []
     threads = [threading.Thread(target=lambda path=path: answers.append(
-        faas.post("/f", str(path).encode()))) for path in (one, two)]
+        faas.post("/f", str(path).encode()))) for path in paths]
     threads[0].start()
-    eventually(one.exists)
+    eventually(paths[0].exists)
     threads[1].start()
-    # A refusal of the second would be one here too, so ask until it waits.
-    full = eventually(lambda: (answer := faas.post(
-        "/f", b"", {"X-Timeout": "50ms"})).status == 429 and answer)
-    assert full.headers["Retry-After"] == "1"
+    threads[2].start()
+    # One of these two waits; there is no place for the other.
+    [full] = eventually(lambda: answers)
+    assert (full.status, full.headers["Retry-After"]) == (429, "1")
     assert b"1 calls run and 1 wait: the limits of this function" in full.body
-    one.unlink()
-    eventually(two.exists)
-    two.unlink()
+    paths[0].unlink()
+    next_one = eventually(lambda: [path for path in paths if path.exists()])
+    next_one[0].unlink()
     for thread in threads:
         thread.join(20)
-    assert [answer.body for answer in answers] == [b"met", b"met"]
+    assert [answer.body for answer in answers[1:]] == [b"met", b"met"]
 
 
 def test_who_waits_past_its_deadline_is_told_that_it_waited(
@@ -683,14 +687,15 @@ def test_closing_leaves_no_process_and_no_thread(tmp_path):
     assert set(threading.enumerate()) <= threads
 
 
-def test_closing_ends_calls_that_do_not_end_and_those_behind_them(tmp_path):
-    platform = Platform(tmp_path.as_posix(), limits=Limits(concurrency=1))
+def test_closing_ends_calls_that_do_not_end_and_those_behind_them(
+        platform, tmp_path):
+    platform = platform(concurrency=1)
     platform.deploy("f", bundle(MEET))
     one, two = meet(tmp_path, "one", "two")
     running = Calls(platform, call_to(one))
     eventually(one.exists)
     waiting = Calls(platform, call_to(two))
-    eventually(lambda: platform.find("f").gate.waiting)
+    eventually(lambda: platform.find("f").gate.queue)
     platform.close(0.1)
     assert running.wait()[0].kind in ("crashed", "unavailable")
     assert waiting.wait(5)[0].kind == "unavailable"

@@ -7,7 +7,7 @@
 A number of calls a second says more about the machine than about the
 program, and on a busy machine it says nothing. So each thing is measured in
 turns with a yardstick (A B, B A, A B, ...), each round gives one ratio, and
-the median of these ratios is what is printed, with the least and the most.
+the median of these ratios is printed, with their middle half beside it.
 What each row means: docs/performance.md. pytest never comes here.
 """
 
@@ -35,8 +35,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT)]
 
-import faas                                                     # noqa: E402
-import peers                                                    # noqa: E402
+import faas
+import peers
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -44,18 +44,18 @@ TICK = os.sysconf("SC_CLK_TCK")
 class Row(typing.NamedTuple):
     """One line of the table."""
     what: str
-    here: str                   # ours, in its unit
-    there: str                  # the yardstick, in the same unit
+    here: str                   # ours: '4,100/s'
+    there: str                  # the yardstick: 'hello 9,000/s'
     ratios: list                # ours by the yardstick's, one per round
     goal: str = ""              # '>= 0.6', '<= 0.5', or ''
     cpu: str = ""               # microseconds of CPU per call, both
 
     def ratio(self):
-        if not self.ratios:
-            return ""
-        middle = statistics.median(self.ratios)
-        return (f"{middle:.2f} ({min(self.ratios):.2f} to "
-                f"{max(self.ratios):.2f})")
+        # The middle half: a round is short enough to be hit by anything.
+        ordered, quarter = sorted(self.ratios), len(self.ratios) // 4
+        kept = ordered[quarter:len(ordered) - quarter]
+        spread = f" ({kept[0]:.2f} to {kept[-1]:.2f})" if kept[1:] else ""
+        return f"{statistics.median(ordered):.2f}{spread}"
 
     def verdict(self):
         if not self.goal:
@@ -188,7 +188,7 @@ class Bench:
         said = json.loads(line)
         return said["rate"], 1e6 * (peer.cpu() - before) / said["answers"]
 
-    def race(self, what, ours, other, goal="", cpu=True, port=None, **how):
+    def race(self, what, ours, yardstick, other, goal="", port=None, **how):
         """Ask two servers in turns; give the Row."""
         how["seconds"] = self.seconds
         results = [], []
@@ -199,52 +199,49 @@ class Bench:
                 results[side].append(self.ask(peer, port=number, **how))
         (rate, cost), (rate_2, cost_2) = (map(statistics.median, zip(*side))
                                           for side in results)
-        return Row(what, f"{rate:,.0f}/s", f"{rate_2:,.0f}/s",
+        return Row(what, f"{rate:,.0f}/s", f"{yardstick} {rate_2:,.0f}/s",
                    [a[0] / b[0] for a, b in zip(*results)], goal,
-                   f"{cost:.0f} / {cost_2:.0f} us" if cpu else "")
+                   f"{cost:.0f} / {cost_2:.0f} us")
 
 
-def warm_rows(bench, faas_peer, hello):
+def warm_rows(bench, ours, hello):
     for connections, goal in ((1, ""), (8, ">= 0.6"), (64, "")):
         yield bench.race(
-            f"warm call, {count_of(connections, 'connection')}, "
-            "against hello", faas_peer, hello, goal,
-            connections=connections)
-    yield bench.race(
-        "the same, 8 connections, on the port for calls only", faas_peer,
-        hello, port=faas_peer.data_port, connections=8)
-    yield bench.race(
-        "warm call, Connection: close, 8 clients, against hello", faas_peer,
-        hello, connections=8, closing=True)
+            f"warm call, {count_of(connections, 'connection')}", ours,
+            "hello", hello, goal, connections=connections)
+    yield bench.race("the same on the port for calls only, 8 connections",
+                     ours, "hello", hello, port=ours.data_port, connections=8)
+    yield bench.race("warm call, 8 clients, Connection: close", ours,
+                     "hello", hello, connections=8, closing=True)
 
 
 def count_of(number, noun):
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def recording_row(bench, stack, home, faas_peer):
-    other = start_platform(stack, home,
-                           (HERE / "peers.py", "forgetful"))
-    return bench.race("recording, 8 connections, against none", faas_peer,
-                      other, ">= 0.8", connections=8)
+def recording_row(bench, stack, home, ours):
+    other = start_platform(stack, home, (HERE / "peers.py", "forgetful"))
+    return bench.race("warm call, recorded, 8 connections", ours,
+                      "not recorded", other, ">= 0.8", connections=8)
 
 
-def idle_rows(bench, stack, home, faas_peer, count=1000):
+def idle_rows(bench, stack, home, ours, count=1000):
     """Measure a platform on which `count` connections say nothing."""
     other = start_platform(stack, home)
     bench.ask(other, port=other.port, connections=8, seconds=0.2)
     before = memory(other.process.pid)[0]
     lines = [stack.enter_context(socket.create_connection(
         ("127.0.0.1", other.port), 10)) for _ in range(count)]
-    yield bench.race(f"8 connections beside {count:,} idle ones, against 8 "
-                     "alone", other, faas_peer, connections=8)
+    yield bench.race(f"warm call, 8 connections beside {count:,} idle ones",
+                     other, "alone", ours, connections=8)
     after = memory(other.process.pid)[0]
     for line in lines:
         line.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             sys.exit(f"an idle connection was let go: {line.recv(100)!r}")
-    yield Row(f"resident memory with {count:,} idle connections",
-              f"{after:.0f} MB", f"{before:.0f} MB", [after / before])
+    yield Row(f"memory of the gateway with {count:,} idle connections",
+              f"{after:.0f} MB", f"without {before:.0f} MB",
+              [after / before])
 
 
 def cold_rows(home, count):
@@ -257,16 +254,12 @@ def cold_rows(home, count):
     turns = [json.loads(line) for line in done.stdout.splitlines()]
     yardstick = statistics.median(turn["pass"] for turn in turns)
     for way, what, goal in (
-            ("fork", "fork from the nursery, to the first answer", "<= 0.5"),
-            ("spawn", "a new interpreter (-I -S) with the same function", ""),
-            ("shell", "a shell script (cat)", "")):
+            ("fork", "cold call: python3, forked from the nursery", "<= 0.5"),
+            ("spawn", "cold call: the same in a new interpreter", ""),
+            ("shell", "cold call: a shell script", "")):
         middle = statistics.median(turn[way] for turn in turns)
-        # The middle half: one turn is short enough to be hit by anything.
-        ratios = sorted(turn[way] / turn["pass"] for turn in turns)
-        quarter = len(ratios) // 4
-        yield Row(f"cold start: {what}, against python3 -I -S -c pass",
-                  f"{middle:.1f} ms", f"{yardstick:.1f} ms",
-                  ratios[quarter:len(ratios) - quarter], goal)
+        yield Row(what, f"{middle:.1f} ms", f"pass {yardstick:.1f} ms",
+                  [turn[way] / turn["pass"] for turn in turns], goal)
 
 
 def start_row(home, count):
@@ -294,20 +287,20 @@ def start_row(home, count):
                 sys.exit("the platform did not answer")
             turns.append((peers.milliseconds(first_answer), nothing))
     ours, other = map(statistics.median, zip(*turns))
-    return Row("start of the platform to its first answer, against "
-               "python3 -c pass", f"{ours:.0f} ms", f"{other:.0f} ms",
+    return Row("start of the platform, to its first answer",
+               f"{ours:.0f} ms", f"pass with site {other:.0f} ms",
                [a / b for a, b in turns])
 
 
-def memory_rows(faas_peer, hello):
+def memory_rows(ours, hello):
     """Tell what each process of a platform with one worker holds."""
-    pids = faas.family(faas_peer.process.pid)
     there = memory(hello.process.pid)[0]
-    for name, pid in zip(("gateway", "nursery", "worker"), pids):
+    for name, pid in zip(("gateway", "nursery", "worker"),
+                         faas.family(ours.process.pid)):
         resident, share = memory(pid)
-        yield Row(f"resident memory of the {name}, against hello",
+        yield Row(f"memory of the {name}",
                   f"{resident:.0f} MB ({share:.0f} its own)",
-                  f"{there:.0f} MB", [resident / there])
+                  f"hello {there:.0f} MB", [resident / there])
 
 
 # The table -------------------------------------------------------------------
@@ -325,11 +318,13 @@ def machine():
 
 
 def show(rows, markdown):
-    columns = ("what", "here", "yardstick", "ratio (least to most)",
+    columns = ("what", "here", "yardstick", "ratio (middle half)",
                "CPU per call, both", "goal")
     table = [columns] + [(row.what, row.here, row.there, row.ratio(),
                           row.cpu, row.verdict()) for row in rows]
     if markdown:
+        table = [tuple(cell.replace(" us", " µs") for cell in line)
+                 for line in table]
         table.insert(1, ("---",) * len(columns))
         return "\n".join(f"| {' | '.join(line)} |" for line in table)
     widths = [max(map(len, column)) for column in zip(*table)]

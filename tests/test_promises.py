@@ -1,0 +1,668 @@
+"""The security promises of the title page, seen from outside.
+
+Each promise Sn has tests called test_sn_...; the page test_book.py looks for
+them. Chapters test the parts; here a real server is asked.
+"""
+
+import base64
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tarfile
+import threading
+import urllib.parse
+import zipfile
+
+import pytest
+from conftest import FAAS, OURS, eventually, script, zip_of
+
+import faas as book
+
+ECHO = {"fn.py": "def fn(input): return input"}
+
+
+def marked(mark):
+    """List the processes whose command line has `mark` in it."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if mark.encode() in file.read():
+                    found.append(int(pid))
+        except OSError:
+            pass                # It ended while we looked.
+    return found
+
+
+def nothing_left(faas, before):
+    """Wait until the server's family is what it was; zombies count too."""
+    eventually(lambda: set(book.family(faas.pid)) <= set(before))
+
+
+def unfinished(faas):
+    """List what a deploy or a start has left half-written."""
+    return [path for path in faas.data.rglob("*")
+            if path.name.startswith(".new") or path.name.endswith(".new")]
+
+
+# S1: loopback by default; elsewhere management needs the key
+
+
+def listeners_of(pid):
+    """Give the local addresses on which a process listens, in hex."""
+    inodes, found = set(), set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            inodes.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            pass
+    for table in "tcp", "tcp6":
+        with open(f"/proc/{pid}/net/{table}") as file:
+            for line in file.readlines()[1:]:
+                cells = line.split()
+                if cells[3] == "0A" and f"socket:[{cells[9]}]" in inodes:
+                    found.add(cells[1].partition(":")[0])
+    return found
+
+
+def test_s1_it_listens_on_loopback_by_default(server):
+    assert listeners_of(server().pid) == {"0100007F"}       # 127.0.0.1
+
+
+def test_s1_on_any_other_address_management_needs_the_key(server):
+    faas = server("--host", "0.0.0.0")
+    script(faas, "shout", "tr a-z A-Z")
+    key = (faas.data / "api_key").read_text()
+    port = urllib.parse.urlsplit(faas.url).port
+    url = f"http://127.0.0.1:{port}"
+    assert listeners_of(faas.pid) == {"00000000"}
+    # Calls and health are open; all else needs the key, the whole key.
+    assert faas.post("/shout", b"hi", url=url).body == b"HI"
+    assert faas.get("/health", url=url).status == 200
+    for method, path in managed():
+        reply = faas.request(method, path, b"", url=url)
+        assert reply.status == 401, path
+        assert reply.headers["WWW-Authenticate"] == "Bearer"
+    for wrong in key[:-1], key + "0", "", key.upper() + "g":
+        reply = faas.get("/list", headers={"Authorization": f"Bearer {wrong}"},
+                         url=url)
+        assert reply.status == 401
+    reply = faas.get("/list", headers={"Authorization": f"Bearer {key}"},
+                     url=url)
+    assert reply.status == 200
+
+
+def managed():
+    """List a request for each route that manages."""
+    return [(route.method, re.sub(r"\{\w+\}", "x", route.path))
+            for route in book.ROUTES if route.guard == "manage"]
+
+
+def test_s1_the_key_is_new_long_and_for_its_owner(server):
+    one, two = server(), server()
+    keys = [(faas.data / "api_key").read_text() for faas in (one, two)]
+    assert keys[0] != keys[1] and min(map(len, keys)) == 64
+    assert stat.S_IMODE((one.data / "api_key").stat().st_mode) == 0o600
+
+
+# S2: a web page cannot drive the platform
+
+
+def test_s2_a_web_page_cannot_manage(server):
+    faas = server()
+    faas.upload("echo", ECHO)
+    place = urllib.parse.urlsplit(faas.url).netloc
+    for headers in ({"Host": "evil.example"}, {"Host": f"evil.example:{8080}"},
+                    {"Origin": "http://evil.example"}, {"Origin": "null"},
+                    {"Origin": "http://localhost:1"},
+                    {"Origin": f"http://{place}.evil.example"},
+                    {"Sec-Fetch-Site": "cross-site"}):
+        for method, path in managed():
+            reply = faas.request(method, path, b"", headers)
+            assert reply.status == 403, (headers, path)
+            assert "Access-Control-Allow-Origin" not in reply.headers
+    assert faas.get("/list").body == b"echo\n"
+    # Our own page, and whoever is no page at all, may.
+    assert faas.get("/list", headers={"Origin": faas.url}).status == 200
+
+
+# S3: no name leaves its folder
+
+
+def test_s3_no_name_leaves_its_folder(server):
+    faas = server()
+    outside = script(faas, "../outside", f"echo >{faas.home}/ran")
+    assert outside.parent == faas.functions / ".."
+    (faas.home / "secret.log").write_text("secret")
+    for name in ("../outside", "..%2foutside", "%2e%2e%2foutside",
+                 "%2e%2e/outside", "..%252foutside", "..%5coutside",
+                 "x/../../outside", "..;/outside", "outside%00", ".",
+                 "%2e", "..", "%2e%2e", str(outside), "%2f" + str(outside)):
+        for method, path in (("POST", f"/{name}"), ("GET", f"/logs/{name}"),
+                             ("POST", f"/schedule/{name}"),
+                             ("PUT", f"/-/functions/{name}"),
+                             ("GET", f"/-/functions/{name}/versions"),
+                             ("DELETE", f"/-/functions/{name}")):
+            with_key = json.dumps({"bundle": base64.b64encode(
+                zip_of(ECHO)).decode()})
+            reply = faas.request(method, path, with_key)
+            assert reply.status in (400, 404, 405), (path, reply.body)
+            assert b"secret" not in reply.body
+    for name in "../outside", "/etc/x", ".hidden", "a/b", "a\0b", "\u00e9":
+        assert faas.upload(name, ECHO).status == 400
+        reply = faas.post("/delete", json.dumps({"name": name}))
+        assert reply.status == 400
+    reply = faas.get("/logs?name=../secret")
+    assert reply.status == 400 and b"secret\n" != reply.body
+    assert not (faas.home / "ran").exists() and outside.exists()
+
+
+# S4: no bundle leaves its folder, and none outgrows its limits
+
+
+def tar_of(*infos):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as bundle:
+        for name, kind, link in (("fn.py", tarfile.REGTYPE, ""), *infos):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, link
+            bundle.addfile(info)
+    return packed.getvalue()
+
+
+def bomb(size):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:
+        bundle.writestr("fn.py", bytes(size))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("bundle, status", [
+    (zip_of({"fn.py": "", "../../evil": ""}), 400),
+    (zip_of({"fn.py": "", "/tmp/evil": ""}), 400),
+    (zip_of({"fn.py": "", "a/../../../evil": ""}), 400),
+    (tar_of(("../evil", tarfile.REGTYPE, "")), 400),
+    (tar_of(("link", tarfile.SYMTYPE, "/etc/passwd")), 400),
+    (tar_of(("link", tarfile.SYMTYPE, "../../../../etc/passwd")), 400),
+    (tar_of(("link", tarfile.LNKTYPE, "/etc/passwd")), 400),
+    (tar_of(("a", tarfile.SYMTYPE, ".."), ("a/evil", tarfile.REGTYPE, "")),
+     400),
+    (tar_of(("null", tarfile.CHRTYPE, "")), 400),
+    (tar_of(("pipe", tarfile.FIFOTYPE, "")), 400),
+    (bomb(5_000_000), 413), (bomb(70_000_000), 413),
+    (zip_of({f"f{number}": "" for number in range(10_001)}), 413)],
+    ids=range(13))
+def test_s4_no_bundle_leaves_its_folder_or_outgrows_its_limits(
+        s4_server, bundle, status):
+    faas = s4_server
+    reply = faas.upload("evil", bundle)
+    assert reply.status == status and b"bundle" in reply.body
+    assert faas.get("/list").body == b""
+    assert list((faas.data / "shelf").rglob("*")) == []
+    assert list(faas.home.rglob("evil*")) == []
+
+
+@pytest.fixture(scope="module")
+def s4_server(tmp_path_factory):
+    """One server for all bundles: each leaves it as it was."""
+    from conftest import Server
+    faas = Server(tmp_path_factory.mktemp("s4") / "home", [], None)
+    faas.wait_until_ready()
+    yield faas
+    faas.stop()
+
+
+# S5: a schedule writes one validated line of ours
+
+
+def test_s5_a_schedule_changes_nothing_but_its_own_line(server, tmp_path):
+    tab, tool = tmp_path / "tab", tmp_path / "tools" / "crontab"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\n[ "$1" = -l ] && exec cat {tab}\n'
+                    f'cat >{tab}\n')
+    tool.chmod(0o755)
+    own = b"# mine\n\n*/7 * * * *\ttrue \\%\nMAILTO=\xff\n"
+    tab.write_bytes(own)
+    faas = server("--clock", "crontab",
+                  env={"PATH": f"{tool.parent}:{os.environ['PATH']}"})
+    script(faas, "tick", "true")
+    for evil in (b"* * * * *\n* * * * * id", b"* * * * * id #",
+                 b"* * * * *; id", b"@reboot", b"$(id) * * * *",
+                 b"* * * * %", b"\xff * * * *", b""):
+        assert faas.post("/schedule/tick", evil).status == 400, evil
+        assert tab.read_bytes() == own
+    for evil in "/schedule/tick%0aid", "/schedule/tick;id", "/schedule/a%20b":
+        assert faas.post(evil, b"@daily").status in (400, 404)
+        assert tab.read_bytes() == own
+    assert faas.post("/schedule/tick", b"@daily").status == 200
+    before, line, after = re.fullmatch(
+        rb"(.*)# BEGIN faas.py [^\n]+\n([^\n]+)\n# END faas.py [^\n]+\n(.*)",
+        tab.read_bytes(), re.DOTALL).groups()
+    assert (before, after) == (own, b"")
+    assert line.startswith(b"@daily /") and b" invoke tick " in line
+    faas.request("DELETE", "/schedule/tick")
+    assert tab.read_bytes() == own
+
+
+# S6: every call is bounded, and nothing of it is left
+#
+# The bombs go off under a limit of 12 processes, and stop by themselves after
+# a few generations, should the limit fail.
+
+GENERATIONS = 9
+
+S6_SCRIPTS = {
+    "time": ("exec -a MARK sleep 1000", 504, b"0.7 s"),
+    "grandchild": ("(exec -a MARK sleep 1000) & (exec -a MARK sleep 1000)",
+                   504, b"0.7 s"),
+    "session": ("setsid bash -c 'exec -a MARK sleep 1000' & "
+                "exec -a MARK sleep 1000", 504, b"0.7 s"),
+    "output": ("exec yes MARK", 413, b"100000 bytes"),
+    "stderr": ("exec yes MARK >&2", 413, b"100000 bytes"),
+    "memory": (f"exec {sys.executable} -c 'MARK = bytearray(400_000_000)'",
+               502, b"exited with status"),
+    "cpu": ("while :; do : MARK; done", 502, b"CPU"),
+    "file": ("yes MARK >file; exit $?", 502, b""),
+    "processes": ("n=${1:-0}; [ $n -lt NINE ] || exec -a MARK sleep 1000\n"
+                  "$0 $((n + 1)) & $0 $((n + 1)) & wait", 502,
+                  b"more than 12 processes"),
+}
+
+LIMITS = ["--limit", "output=100000", "--limit", "memory=300000000",
+          "--limit", "processes=12", "--limit", "file_size=100000"]
+
+
+@pytest.mark.parametrize("name", S6_SCRIPTS)
+def test_s6_a_script_that_takes_too_much_is_ended(server, name):
+    faas = server(*LIMITS, "--limit", "cpu=1")
+    mark = f"mark-{os.getpid()}-{name}"
+    lines, status, sentence = S6_SCRIPTS[name]
+    path = script(faas, "bad", "")
+    path.write_text("#!/bin/bash\n" + lines.replace("MARK", mark).replace(
+        "NINE", str(GENERATIONS)) + "\n")
+    before = book.family(faas.pid)
+    patience = "0.7s" if status == 504 else "20s"
+    reply = faas.post("/bad", b"", {"X-Timeout": patience})
+    assert (reply.status, sentence in reply.body) == (status, True), reply.body
+    nothing_left(faas, before)
+    assert marked(mark) == [] and faas.get("/health").status == 200
+
+
+S6_FUNCTIONS = {
+    "time": ("import time; time.sleep(1000)", 504, b"0.7 s"),
+    "spin": ("while True: pass", 504, b"0.7 s"),
+    "grandchild": ("import subprocess; subprocess.Popen(SLEEP, "
+                   "start_new_session=True); subprocess.run(SLEEP)", 504,
+                   b"0.7 s"),
+    "output": ("return 'a' * 200_000", 413, b"100000 bytes"),
+    "print": ("print('a' * 200_000); import time; time.sleep(1000)", 413,
+              b"100000 bytes"),
+    "memory": ("return len(bytearray(400_000_000))", 502, b"MemoryError"),
+    "processes": ("import os, time\n"
+                  "    for n in range(NINE): os.fork()\n"
+                  "    time.sleep(1000)", 502, b"more than 12 processes"),
+    "exit": ("import os; os._exit(7)", 502, b"exited with status 7"),
+    "kill": ("import os; os.kill(os.getpid(), 11)", 502, b"SIGSEGV"),
+    "channel": ("import os, time; os.close(3); time.sleep(1000)", 502,
+                b"closed its channel"),
+    "nonsense": ("import os, time; os.write(3, b'x' * 100)\n"
+                 "    time.sleep(1000)", 502, b"no frame"),
+    "stop": ("import os; os.kill(os.getpid(), 19)", 504, b"0.7 s"),
+}
+
+
+@pytest.mark.parametrize("name", S6_FUNCTIONS)
+def test_s6_a_python_function_that_takes_too_much_is_ended(server, name):
+    faas = server(*LIMITS)
+    mark = f"mark-{os.getpid()}-{name}"
+    text, status, sentence = S6_FUNCTIONS[name]
+    text = text.replace("SLEEP", repr(["bash", "-c", f"exec -a {mark} "
+                                       "sleep 1000"]))
+    before = book.family(faas.pid)      # the server and its nursery
+    reply = faas.upload("bad", {"fn.py": "def fn(input):\n"
+                                "    if input == 'good': return 'good'\n    "
+                                + text.replace("NINE", str(GENERATIONS))})
+    assert reply.status == 200, reply.body
+    patience = "0.7s" if status == 504 else "20s"
+    reply = faas.post("/bad", b"", {"X-Timeout": patience})
+    assert (reply.status, sentence in reply.body) == (status, True), reply.body
+    assert marked(mark) == []
+    assert faas.post("/bad", b"good").body == b"good"
+    faas.post("/delete", b'{"name": "bad"}')
+    nothing_left(faas, before)
+
+
+def test_s6_more_callers_than_places_are_turned_away(server):
+    faas = server("--limit", "concurrency=2", "--limit", "queue=1")
+    script(faas, "slow", f"while [ ! -e {faas.home}/go ]; do sleep 0.05; done")
+    answers = []
+    callers = [threading.Thread(target=lambda: answers.append(
+        faas.post("/slow"))) for _ in range(8)]
+    for one in callers:
+        one.start()
+    eventually(lambda: len(answers) == 5)
+    (faas.home / "go").touch()
+    for one in callers:
+        one.join()
+    assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 5
+    assert {answer.headers["Retry-After"] for answer in answers
+            if answer.status == 429} == {"1"}
+
+
+# S7: its own environment, none of ours, and none of our descriptors
+
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "sesame-4711", "API_KEY": "sesame-4712"}
+
+LOOK = ("import os\n"
+        "def fn(input):\n"
+        "    fds = {n: os.readlink(f'/proc/self/fd/{n}')\n"
+        "           for n in os.listdir('/proc/self/fd')\n"
+        "           if os.path.exists(f'/proc/self/fd/{n}')\n"
+        "           or not n.isdigit()}\n"
+        "    return {'env': dict(os.environ), 'fds': fds,\n"
+        "            'start': open('/proc/self/environ').read(),\n"
+        "            'parent': open(f'/proc/{os.getppid()}/environ').read()}")
+
+
+def descriptors(pid):
+    """List the inodes of a process's pipes, sockets and files."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except OSError:
+            pass
+    return found - {"/dev/null"}
+
+
+def test_s7_a_worker_sees_its_own_environment_and_none_of_ours(server):
+    faas = server(env=SECRETS)
+    faas.upload("look", {"fn.py": LOOK}, envs=["COLOUR=red"])
+    seen = json.loads(faas.post("/look").body)
+    assert seen["env"]["COLOUR"] == "red"
+    assert set(seen["env"]) == {"PATH", "LANG", "HOME", "FAAS_FUNCTION",
+                                "FAAS_VERSION", "COLOUR"}
+    assert "sesame" not in json.dumps(seen)
+    assert (seen["start"], seen["parent"]) == ("", "")
+
+
+def test_s7_a_script_sees_its_own_environment_and_none_of_ours(server):
+    faas = server(env=SECRETS)
+    script(faas, "look", "env; tr '\\0' '\\n' </proc/self/environ; "
+           "tr '\\0' '\\n' </proc/$PPID/environ")
+    seen = faas.post("/look", b"", {"Lab": "x", "Proxy": "evil"}).body.decode()
+    assert "sesame" not in seen and "HTTP_LAB=x" in seen
+    assert "HTTP_PROXY" not in seen
+    names = {line.partition("=")[0] for line in seen.splitlines()}
+    assert not names & (OURS | set(SECRETS))
+
+
+def test_s7_a_worker_has_no_descriptor_but_its_four(server):
+    faas = server()
+    faas.upload("other", ECHO)
+    faas.upload("look", {"fn.py": LOOK})
+    seen = json.loads(faas.post("/look").body)["fds"]
+    assert set(seen) == {"0", "1", "2", "3"}
+    assert not set(seen.values()) - {"/dev/null"} & (
+        shelf_of(faas) | set(filter(None, [faas.url])))
+    assert seen["0"] == "/dev/null" and seen["3"].startswith("socket:")
+
+
+def shelf_of(faas):
+    """List the platform's own files, as its descriptors show them."""
+    return {one for one in descriptors(faas.pid) if one.startswith("/")}
+
+
+def test_s7_a_script_has_no_descriptor_but_its_three(server):
+    faas = server()
+    script(faas, "look", "exec ls -l /proc/self/fd")
+    seen = re.findall(r" (\d+) -> (\S+)", faas.post("/look").body.decode())
+    # The fourth is the one with which ls reads the list.
+    assert [number for number, _ in seen] == ["0", "1", "2", "3"]
+    assert all(target.startswith("pipe:") for _, target in seen[:3])
+    assert seen[3][1].endswith("/fd")
+
+
+def test_s7_the_api_key_is_not_told_to_a_function(server):
+    faas = server()
+    script(faas, "env", "env")
+    key = (faas.data / "api_key").read_text()
+    for path in "/-/functions/env/run", "/env":
+        reply = faas.post(path, b"", {"Authorization": f"Bearer {key}"})
+        assert reply.status == 200 and key.encode() not in reply.body, path
+    # What is no key of ours is the caller's business with the function.
+    reply = faas.post("/env", b"", {"Authorization": "Basic c2VzYW1l"})
+    assert b"HTTP_AUTHORIZATION=Basic c2VzYW1l" in reply.body
+
+
+# S8: what two parsers could read in two ways
+
+
+@pytest.mark.parametrize("fields", [
+    b"Content-Length: 6\r\nTransfer-Encoding: chunked",
+    b"Content-Length: 6\r\nContent-Length: 0", b"Content-Length: +6",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    b"Transfer-Encoding : chunked", b"X: y\r\n Content-Length: 6",
+    b"X: y\nContent-Length: 6", b"Host: other"])
+def test_s8_a_request_with_two_readings_is_refused_and_the_line_closed(
+        s4_server, fields):
+    place = urllib.parse.urlsplit(s4_server.url)
+    with socket.create_connection((place.hostname, place.port), 20) as line:
+        line.sendall(b"POST /x HTTP/1.1\r\nHost: localhost\r\n" + fields
+                     + b"\r\n\r\n0\r\n\r\nGGET /health HTTP/1.1\r\n"
+                     b"Host: localhost\r\n\r\n")
+        said = line.makefile("rb").read()
+    assert said.startswith(b"HTTP/1.1 400 ") and said.count(b"HTTP/1.1") == 1
+    assert b"Connection: close\r\n" in said
+
+
+# S9: what looks like a secret is masked before it is stored
+
+SECRET = "hunter2hunter2"
+SHAPES = [f"password={SECRET}", f'"api_key": "{SECRET}"', f"token: {SECRET}",
+          f"Authorization: Bearer {SECRET}", f"secret = '{SECRET}'",
+          f"eyJ{SECRET}.{SECRET}.{SECRET}"]
+
+
+def stored(faas, word):
+    """List the files of the platform in which a word stands."""
+    places = [*faas.logs.rglob("*"), *faas.data.glob("faas.db*")]
+    return [path.name for path in places if path.is_file()
+            and word.encode() in path.read_bytes()]
+
+
+def test_s9_what_looks_like_a_secret_is_stored_nowhere(server):
+    faas = server()
+    script(faas, "cat", "cat; cat >&2")
+    faas.upload("raise", {"fn.py": "def fn(input): print(input); "
+                                   "raise ValueError(input)"})
+    for shape in SHAPES:
+        assert faas.post("/cat", shape.encode()).status == 200
+        assert faas.post("/raise", shape.encode()).status == 502
+    faas.get("/-/executions")           # all is written now
+    assert faas.get("/logs/cat").body.count(b"[REDACTED]") == len(SHAPES)
+    faas.stop()
+    assert stored(faas, SECRET) == []
+
+
+def test_s9_the_functions_own_secrets_are_masked_by_value(server):
+    faas = server()
+    faas.upload("own", {"fn.py": "import os\ndef fn(input):\n"
+                        "    print('got', os.environ['DB_PASSWORD'])"},
+                envs=["DB_PASSWORD=correct horse"])
+    faas.post("/own")
+    assert b"got [REDACTED]" in faas.get("/logs?name=own").body
+    assert not [path for path in faas.logs.rglob("*")
+                if b"correct horse" in path.read_bytes()]
+
+
+def test_s9_the_note_of_a_broken_edit_is_masked(server):
+    faas = server()
+    folder = faas.functions / "f"
+    folder.mkdir()
+    (folder / "fn.py").write_text("def fn(input): return 'good'")
+    assert faas.post("/f").body == b"good"
+    (folder / "fn.py").write_text(f"raise ValueError('password={SECRET}')")
+    assert faas.post("/f").body == b"good"
+    assert b"does not work" in faas.get("/-/functions").body
+    assert SECRET.encode() not in faas.get("/-/functions").body
+    faas.stop()
+    assert stored(faas, SECRET) == []
+
+
+def test_s9_a_strangers_path_is_not_stored_as_it_came(server):
+    faas = server()
+    faas.get(f"/password={SECRET}")
+    faas.get(f"/token={SECRET}/x")
+    faas.get("/" + "x" * 30_000)
+    names = [one["function"] for one in
+             json.loads(faas.get("/-/executions").body)]
+    assert max(map(len, names), default=0) <= 80
+    faas.stop()
+    assert stored(faas, SECRET) == []
+
+
+def test_s9_no_text_makes_masking_take_for_ever(server):
+    faas = server()
+    script(faas, "cat", "cat")
+    for text in (b"eyJaaaaa" * 50_000, b"eyJaaaaa." * 50_000,
+                 b"token" * 80_000, b"Bearer " * 50_000, b"a" * 400_000,
+                 b"PRIVATE KEY-----" * 25_000, b"password   " * 40_000):
+        assert faas.post("/cat", text, timeout=15).body == text
+        assert faas.get("/health", timeout=15).status == 200
+
+
+# S11: a deploy that answered 2xx is on disk
+
+
+def test_s11_a_deploy_that_answered_survives_kill_9(server):
+    faas = server()
+    for number in range(1, 5):
+        text = f"def fn(input): return 'version {number}'"
+        assert faas.upload("f", {"fn.py": text}).status == 200
+        faas.kill()                     # at once
+        faas = server(home=faas.home)
+        reply = faas.post("/f")
+        assert reply.body == f"version {number}".encode()
+        assert reply.headers["X-Function-Version"] == str(number)
+
+
+def test_s11_a_delete_and_a_rollback_survive_too(server):
+    faas = server()
+    for text in "one", "two":
+        faas.upload("f", {"fn.py": f"def fn(input): return {text!r}"})
+    faas.upload("g", ECHO)
+    faas.post("/-/functions/f/rollback", b'{"version": 1}')
+    faas.post("/delete", b'{"name": "g"}')
+    faas.kill()
+    faas = server(home=faas.home)
+    assert faas.post("/f").body == b"one"
+    assert faas.post("/g").status == 404
+    assert not (faas.data / "shelf" / "g").exists()
+
+
+def test_s11_a_deploy_that_failed_leaves_the_old_version(server):
+    faas = server()
+    faas.upload("f", {"fn.py": "def fn(input): return 'old'"})
+    for text in "def fn(input return", "raise SystemExit", "x = 1", "1 / 0":
+        assert faas.upload("f", {"fn.py": text}).status == 400
+        assert faas.post("/f").body == b"old"
+    assert len(json.loads(faas.get("/-/functions/f/versions").body)) == 1
+    assert len(list((faas.data / "shelf" / "f").iterdir())) == 1
+
+
+# S12: stopping leaves no process and no half-written file
+
+
+def busy_server(server):
+    """A server in the middle of all it does; and its whole family."""
+    faas = server()
+    script(faas, "sh", f"echo >{faas.home}/begun; sleep 1000 & sleep 1000")
+    for name in "a", "b":
+        faas.upload(name, ECHO, threads=2)
+    caller = threading.Thread(target=call_and_forget, args=(faas, "/sh"))
+    caller.start()
+    deploys = threading.Thread(target=deploy_and_forget, args=(faas,))
+    deploys.start()
+    eventually((faas.home / "begun").exists)
+    return faas, book.family(faas.pid), (caller, deploys)
+
+
+def call_and_forget(faas, path):
+    try:
+        faas.post(path)
+    except OSError:
+        pass                    # The server ended; that is the test.
+
+
+def deploy_and_forget(faas):
+    try:
+        for number in range(1000):
+            faas.upload("a", {"fn.py": f"# {number}\n{ECHO['fn.py']}"})
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_s12_a_stop_leaves_no_process_and_no_half_written_file(server, number):
+    faas, family, threads = busy_server(server)
+    assert len(family) > 5
+    faas.process.send_signal(number)
+    assert faas.process.wait(timeout=20) == (0 if number == signal.SIGTERM
+                                             else -signal.SIGKILL)
+    eventually(lambda: not [pid for pid in family
+                            if os.path.exists(f"/proc/{pid}")])
+    for one in threads:
+        one.join(timeout=30)
+    assert not marked(str(faas.home))
+    if number == signal.SIGKILL:        # what a crash leaves, a start removes
+        faas = server(home=faas.home)
+        assert faas.post("/b", b"hi").body == b"hi"
+    eventually(lambda: unfinished(faas) == [])
+
+
+def test_s12_a_nursery_that_is_killed_takes_everything_along(server):
+    faas = server()
+    faas.upload("a", ECHO, threads=2)
+    nursery, = book.children(faas.pid)
+    family = book.family(nursery)
+    os.kill(nursery, signal.SIGKILL)
+    eventually(lambda: not [pid for pid in family[1:]
+                            if os.path.exists(f"/proc/{pid}")])
+    eventually(lambda: faas.post("/a", b"hi").status == 200)
+
+
+def test_s12_a_command_that_is_interrupted_leaves_nothing(tmp_path):
+    functions = tmp_path / "functions"
+    functions.mkdir()
+    mark = f"mark-{os.getpid()}-interrupted"
+    path = functions / "slow"
+    path.write_text(f"#!/bin/bash\necho >begun\nexec -a {mark} sleep 1000\n")
+    path.chmod(0o755)
+    env = {name: os.environ[name] for name in os.environ.keys() - OURS}
+    command = subprocess.Popen([sys.executable, FAAS, "invoke", "slow"],
+                               cwd=tmp_path, env=env)
+    try:
+        eventually(lambda: marked(mark))
+        command.send_signal(signal.SIGINT)
+        assert command.wait(timeout=20) == 130
+        eventually(lambda: not marked(mark))
+    finally:
+        command.kill()
+        command.wait()
+
+
+def test_s12_the_data_folder_can_be_moved_after_a_stop(server, tmp_path):
+    faas = server()
+    faas.upload("a", ECHO)
+    faas.stop()
+    shutil.move(faas.home, tmp_path / "moved")
+    again = server(home=tmp_path / "moved")
+    assert again.post("/a", b"hi").body == b"hi"
