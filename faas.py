@@ -878,6 +878,12 @@ def pipe():
     return open(ends[0], "rb", buffering=0), open(ends[1], "wb", buffering=0)
 
 
+def too_much(most):
+    """Put into a sentence that somebody said more than `most` bytes."""
+    return FaasError("too_large", f"it wrote more than its {most} bytes of "
+                     "output")
+
+
 def pull(file, said, most):
     """Read what a pipe holds now into `said`; False once it is closed.
 
@@ -891,8 +897,7 @@ def pull(file, said, most):
     while piece := file.read(65536):
         said += piece
         if len(said) > most:
-            raise FaasError("too_large", f"it wrote more than its {most} "
-                            "bytes of output")
+            raise too_much(most)
     return piece is None        # None: empty for now. b"": closed.
 
 
@@ -1509,6 +1514,8 @@ class Worker:
             frame = self.hear(log, deadline)
         except FaasError as error:
             self.end()
+            if error.kind == "too_large":   # A frame has no word for output.
+                error = too_much(self.limits.output)
             return Run(log=bytes(log), error=error, start="warm")
         error = None
         if frame.verb == b"E":
@@ -1553,8 +1560,7 @@ class Worker:
         if not frames:
             raise self.obituary()
         if len(frames[-1].body) > self.limits.output:
-            raise FaasError("too_large", "it answered more than its "
-                            f"{self.limits.output} bytes of output")
+            raise too_much(self.limits.output)
         if frames[-1].id != self.count or len(frames) > 1:
             raise FaasError("crashed", "its worker answered call "
                             f"{frames[-1].id} when asked call {self.count}")
@@ -1999,6 +2005,9 @@ def program_of(fn, call=None, ident=""):
 #       KeyError: 'colour'
 
 
+PACKAGES = "site-packages"      # in a version's folder: see 5.3
+
+
 def take_python3(body):
     """Turn a body into the input of a python3 function.
 
@@ -2134,8 +2143,6 @@ LOADERS["python3"] = load_python3
 # chapter 3 runs it, with its bounds. The digest covers requirements.txt, not
 # what pip found for it: who wants newer packages changes a line in it, and who
 # wants the same ones for ever writes their versions.
-
-PACKAGES = "site-packages"
 
 PIP_TIMEOUT = 300.0             # s; numpy from source on a Pi takes longer,
                                 # and is better taken from piwheels
@@ -2311,8 +2318,8 @@ def clean_path(path):
     if path.startswith("/") or ".." in parts:
         raise FaasError("bad_input", "the bundle has an entry that leaves "
                         f"its folder: {path[:100]!r}")
-    if any(len(os.fsencode(part)) > 255 for part in parts) or (
-            not path.isprintable()):
+    if not path.replace("\xa0", "").replace("\u202f", "").isprintable() or (
+            any(len(os.fsencode(part)) > 255 for part in parts)):
         raise FaasError("bad_input", "the bundle has an entry whose name no "
                         f"disk should hold: {path[:100]!r}")
     return "/".join(parts)
@@ -2343,7 +2350,7 @@ def read_bundle(data):
             (files if isinstance(item, Item) else links)[path] = item
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError,
             NotImplementedError, RuntimeError, ValueError, OverflowError,
-            struct.error) as error:
+            LookupError, struct.error) as error:
         raise FaasError("bad_input", "the bundle is no zip, tar or tar.gz "
                         f"that can be read: {error}") from None
     follow_links(files, links, bounds)
@@ -2404,9 +2411,42 @@ def gunzip(data):
     return unpacked
 
 
+# A tar is a row of blocks of 512 bytes: a header, then its file's bytes, then
+# the next header; two blocks of zeros end it.
+#
+#       OFFSET  SIZE  FIELD (POSIX.1-1988, ustar)
+#            0   100  name
+#          124    12  size of what follows, in octal digits
+#          156     1  type: 0 a file, 5 a folder, 2 a link; x, g, L and K
+#                     hold more of the next header, S is sparse
+
+MORE_HEADERS = b"xgLKXSN"
+MAX_HEADER = 8192           # bytes; a long path and a date take some hundreds
+
+
+def check_tar(data):
+    """Walk over a tar's blocks before anything tries to understand them.
+
+    Python's own reader, up to 3.11.9, takes hours for a megabyte of digits in
+    an extended header (CVE-2024-6232), goes backwards at a size below zero
+    (CVE-2025-8194), and takes a tar that ends too early for a shorter one.
+    """
+    at = 0
+    while any(block := data[at:at + 512]):
+        digits = block[124:136].strip(b" \0") or b"0"
+        if not re.fullmatch(rb"[0-7]{1,11}", digits) or (
+                block[156] in MORE_HEADERS and int(digits, 8) > MAX_HEADER):
+            raise FaasError("bad_input", "the bundle has an entry with a "
+                            "size or a header that no tar needs")
+        at += 512 + (int(digits, 8) + 511) // 512 * 512
+    if len(data) < at + 512:
+        raise FaasError("bad_input", "the bundle's tar ends too early")
+
+
 def tar_entries(data, bounds):
     """Yield (path, Item or link target) for each file of a tar."""
     import tarfile
+    check_tar(data)
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for info in archive:
             bounds.add(info.size if info.isreg() else 0)
@@ -2570,7 +2610,7 @@ CREATE TABLE IF NOT EXISTS functions (
     active INTEGER NOT NULL,        -- the number of a version: the pointer
     threads INTEGER NOT NULL,
     env TEXT NOT NULL,              -- JSON
-    timeout REAL NOT NULL,
+    timeout REAL NOT NULL,          -- 0 for the platform's
     source TEXT NOT NULL,           -- 'upload' or 'folder'
     seen TEXT NOT NULL,             -- the last digest taken from its folder
     note TEXT NOT NULL,
@@ -2599,7 +2639,7 @@ def open_database(path, tables="", synchronous="FULL"):
 # What the two tables hold, after two deploys of shout and a rollback:
 #
 #       functions    name    active   threads   env    timeout   source
-#                    shout        1         2   {}       300.0   upload
+#                    shout        1         2   {}           0   upload
 #
 #       versions     function   number   tongue    digest      created
 #                    shout           1   python3   9f86d081…   1795170305.0
@@ -2712,6 +2752,8 @@ class Shelf:
                             f"{error.strerror}") from None
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                os.rmdir(self.path(name))       # where it was the first
         return digest, folder
 
     def publish(self, fn, now):
@@ -2720,11 +2762,8 @@ class Shelf:
         A digest that is on the shelf already keeps its number.
         """
         with self.turn, self.database as db:
-            row = db.execute("SELECT number FROM versions WHERE function=? "
-                             "AND digest=?", (fn.name, fn.digest)).fetchone()
-            number = row[0] if row else 1 + db.execute(
-                "SELECT coalesce(max(number), 0) FROM versions "
-                "WHERE function=?", (fn.name,)).fetchone()[0]
+            db.execute("BEGIN IMMEDIATE")   # Nobody numbers beside us.
+            number = self.number_of(fn.name, fn.digest)
             seen = fn.digest if fn.source == "folder" else ""
             db.execute(
                 "INSERT INTO functions VALUES (?,?,?,?,?,?,?,'',?) "
@@ -2738,6 +2777,14 @@ class Shelf:
                        (fn.name, number, fn.tongue, fn.digest, now))
         return fn._replace(version=number, note="")
 
+    def number_of(self, name, digest):
+        """Give the number that a digest has, or would be given now."""
+        with self.turn:
+            return self.database.execute(
+                "SELECT coalesce(max(number) FILTER (WHERE digest=?2), "
+                "max(number) + 1, 1) FROM versions WHERE function=?1",
+                (name, digest)).fetchone()[0]
+
     def activate(self, name, number):
         """Move the pointer to another version.
 
@@ -2745,9 +2792,9 @@ class Shelf:
         """
         with self.turn, self.database as db:
             moved = db.execute(
-                "UPDATE functions SET active=?2 WHERE name=?1 AND EXISTS "
-                "(SELECT 1 FROM versions WHERE function=?1 AND number=?2)",
-                (name, number)).rowcount
+                "UPDATE functions SET active=?2, note='' WHERE name=?1 AND "
+                "EXISTS (SELECT 1 FROM versions WHERE function=?1 AND "
+                "number=?2)", (name, number)).rowcount
         if not moved:
             raise FaasError("not_found", f"{name} has no version {number}")
 
@@ -2885,7 +2932,8 @@ import queue
 #       name and value           password=..., "api_key": "...", token: ...
 #       the function's own       values of its variables with such a name
 
-SECRET_NAME = r"(?:password|passwd|secret|token|api[_-]?key|credentials?)"
+SECRET_NAME = (r"(?:password|passwd|secret(?:[_-](?:access[_-])?key)?|token|"
+               r"(?:api|access|private)[_-]?key|credentials?)")
 
 SECRET = re.compile(rf"""
     (?<![\w-])eyJ[\w-]{{5,}}\.[\w-]{{5,}}\.[\w-]*
@@ -3061,6 +3109,24 @@ class Retention(typing.NamedTuple):
 #       writer      |------ one commit ------| set   |-commit-| ends
 
 
+def storable(text, most):
+    """Give what SQLite takes of a text: bounded, and no lone surrogates.
+
+    >>> storable("ab\\udcff", 9), storable("abc", 2)
+    ('ab?', 'ab')
+    """
+    return text[:most].encode("utf-8", "replace").decode()
+
+
+def complain(text):
+    """Say what went wrong on the error output, if anybody can hear it.
+
+    It may lie on the same full disk as what went wrong.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        print(f"faas: {text}", file=sys.stderr)
+
+
 class Journal:
     """The executions: recorded by anyone, written by one thread.
 
@@ -3087,7 +3153,10 @@ class Journal:
         self.thread.start()
 
     def record(self, execution):
-        self.waiting.put(execution)
+        """Take an Execution, and let the caller go on."""
+        self.waiting.put(execution._replace(
+            function=storable(execution.function, 64),
+            error=storable(execution.error, 1000)))
 
     def flush(self):
         """Wait until all that was recorded before can be read."""
@@ -3133,8 +3202,8 @@ class Journal:
                     forget(database, self.retention, time.time())
             # A full disk, or a row that no database takes, stops no call.
             except (sqlite3.Error, ValueError, OverflowError) as error:
-                print(f"faas: {len(rows)} executions could not be recorded: "
-                      f"{error}", file=sys.stderr)
+                complain(f"{len(rows)} executions could not be recorded: "
+                         f"{error}")
             for one in batch:
                 if isinstance(one, threading.Event):
                     one.set()
@@ -3222,9 +3291,9 @@ def used_bytes(database):
 #       run       the function
 #       remember  the log, the execution, the counters
 #
-# A call carries a trace, a list of these spans and how long each took, and
-# every door hands it back. "Why was this slow?" is then a question that the
-# answer itself answers.
+# The waist times each call: a trace lists find, queue, start and run with how
+# long each took, and every door hands it back. "Why was this slow?" is then a
+# question that the answer itself answers.
 #
 # Promised: nothing.
 
@@ -3364,6 +3433,22 @@ def guess_type(body):
         return "application/octet-stream"
 
 
+def clean_headers(headers):
+    """Take of a worker's headers what any door can carry, for it may lie.
+
+    >>> clean_headers({"Content-Type": "text/plain", "Content-Length": "1"})
+    {'Content-Type': 'text/plain'}
+    >>> clean_headers({"Content-Type": "a\\r\\nEvil: b"})
+    {}
+    """
+    if not isinstance(headers, dict):
+        return {}
+    kind = headers.get("Content-Type")
+    if isinstance(kind, str) and kind.isascii() and kind.isprintable():
+        return {"Content-Type": kind}
+    return {}
+
+
 def result_of(run, fn, ident, spans):
     """Turn a Run into the Result that doors can carry.
 
@@ -3376,9 +3461,36 @@ def result_of(run, fn, ident, spans):
         return Result(run.error.kind, run.error.detail, {}, 200,
                       str(run.error), ident, fn.version, run.start,
                       tuple(spans))
-    headers = run.meta.get("headers") or {"Content-Type": guess_type(run.out)}
+    headers = clean_headers(run.meta.get("headers")) or {
+        "Content-Type": guess_type(run.out)}
     return Result("ok", run.out, headers, 200, "", ident, fn.version,
                   run.start, tuple(spans))
+
+
+def log_text(call, fn, run):
+    """Give what of a run belongs into the log.
+
+    What a script answers is logged because that is PiFaaS's log; and where
+    nobody waits for the answer, the log is the only place for it.
+    """
+    text = run.log.decode("utf-8", "replace")
+    alone = call.trigger in ("cron", "async")
+    if fn.tongue == "script" or alone:
+        text = run.out.decode("utf-8", "replace") + text
+    if run.error:
+        text += f"\n[{run.error.kind}] {run.error}"
+    elif alone:
+        text += "\n[ok]"
+    return text.strip("\n")
+
+
+def digest_or_empty(folder):
+    """Give the digest of a folder's function, or '' where it has none."""
+    try:
+        files = read_folder(folder)
+        return digest_of(choose_tongue("", files), files)
+    except FaasError:
+        return ""
 
 
 # 8.2 SHELL: the platform ----------------------------------------------------
@@ -3436,7 +3548,8 @@ class Platform:
         self.background = threading.Semaphore(self.BACKGROUND)
         for fn in self.shelf.functions():
             self.live[fn.name] = self.bring_to_life(self.with_limits(fn))
-        self.keeper = threading.Thread(target=self.keep, name="keeper")
+        self.keeper = threading.Thread(target=self.keep, name="keeper",
+                                       daemon=True)
         self.keeper.start()
 
     def __enter__(self):
@@ -3445,11 +3558,16 @@ class Platform:
     def __exit__(self, *_):
         self.close()
 
-    def close(self, patience=10.0):
-        """Let running calls finish for `patience` s, then end everything."""
+    def finish(self, deadline):
+        """Take no more calls, and wait for those that run, to `deadline`."""
         with self.turn:
             self.closing = True
-            self.turn.wait_for(lambda: not self.running, patience)
+            self.turn.wait_for(lambda: not self.running,
+                               max(0.0, deadline - time.monotonic()))
+
+    def close(self, patience=10.0):
+        """Let running calls finish for `patience` s, then end everything."""
+        self.finish(time.monotonic() + patience)
         self.stopped.set()
         self.keeper.join()
         for live in list(self.live.values()):
@@ -3462,21 +3580,26 @@ class Platform:
         self.shelf.close()
 
     def keep(self):
-        """End idle workers, now and then."""
+        """End idle workers, now and then; nothing may end the keeper."""
         while not self.stopped.wait(1.0):
             for live in list(self.live.values()):
-                if live.pool:
-                    live.pool.reap(time.monotonic(), self.idle)
+                try:
+                    if live.pool:
+                        live.pool.reap(time.monotonic(), self.idle)
+                except (FaasError, OSError) as error:
+                    complain(f"{live.fn.name} keeps its workers: {error}")
 
     def with_limits(self, fn):
         """Give a Function from the shelf the platform's limits."""
         return fn._replace(limits=self.limits._replace(
-            timeout=fn.limits.timeout))
+            timeout=fn.limits.timeout or self.limits.timeout))
 
     def bring_to_life(self, fn):
         """Make what serves a Function; its workers come when needed."""
         old, limits = self.live.get(fn.name), fn.limits
-        gate = old.gate if old else Gate(limits.concurrency, limits.queue)
+        most = max(fn.threads, limits.concurrency)
+        gate = old.gate if old else Gate(most, limits.queue)
+        gate.most = most
         if TONGUES[fn.tongue].runs != "worker":
             return Live(fn, gate)
 
@@ -3484,7 +3607,6 @@ class Platform:
             start = Deadline(time.monotonic() + limits.start, "the "
                              f"{limits.start:g} s that a start may take")
             return Worker(self.parent, program_of(fn), min(deadline, start))
-        most = max(fn.threads, limits.concurrency)
         return Live(fn, gate, Pool(birth, fn.threads, most))
 
     # 8.3 Find ---------------------------------------------------------------
@@ -3495,62 +3617,84 @@ class Platform:
     # one taken up is it deployed. So `touch` makes no version, and a text
     # that did not load is not tried again until somebody edits it.
 
-    def find(self, name):
+    def find(self, name, deadline=NEVER):
         """Give the Live function of a name.
 
         Errors: FaasError not_found, or bad_input where a folder's text does
-        not load and no earlier one did.
+        not load and no earlier one did; timeout, where that takes too long.
         """
         live = self.live.get(name)
         if live and live.fn.source == "upload":
             return live
         path = os.path.join(self.functions, check_name(name))
         if os.path.isdir(path):
-            return self.take_up(name, path)
-        if os.path.isfile(path):
-            if not live or live.fn.source != "file":
-                live = self.bring_to_life(Function(
-                    name, "script", path, limits=self.limits, source="file"))
-                self.live[name] = live
-            return live
-        if live:
-            self.forget(name)       # Its file or folder is gone.
-        raise FaasError("not_found", f"Function not found: {name}")
+            return self.take_up(name, path, deadline)
+        if live and live.fn.source == "folder":
+            self.put_to_rest(name)      # Its folder is away; the shelf keeps
+        if not os.path.isfile(path):    # what it had, should it come back.
+            self.live.pop(name, None)
+            raise FaasError("not_found", f"Function not found: {name}")
+        if name not in self.live:
+            self.live[name] = self.bring_to_life(Function(
+                name, "script", path, limits=self.limits, source="file"))
+        return self.live[name]
 
-    def take_up(self, name, path):
+    def put_to_rest(self, name):
+        """Let a function serve no more calls; True if it did."""
+        live = self.live.pop(name, None)
+        if live and live.pool:
+            live.pool.retire()
+        return bool(live)
+
+    def take_up(self, name, path, deadline):
         """Give a folder's function, with the newest edit that works."""
-        choose_tongue("", os.listdir(path))
-        mark = fingerprint(path)
-        live = self.live.get(name)
+        mark, live = fingerprint(path), self.live.get(name)
         if live and live.mark == mark:
             return live
-        with self.locks[name]:
+        left = min(deadline.at - time.monotonic(), 86400.0)
+        if not self.locks[name].acquire(timeout=max(0.0, left)):
+            raise FaasError("timeout", "its newest text was not loaded "
+                            f"within {deadline.why}")
+        try:
             live = self.live.get(name)
             if live and live.mark == mark:
                 return live         # Another call took it up meanwhile.
-            if self.failed.get(name, ((), None))[0] == mark:
-                raise self.failed[name][1]
-            try:
-                files = read_folder(path)
-                digest = digest_of(choose_tongue("", files), files)
-                if not live or digest != self.shelf.seen(name):
-                    self.deploy_locked(name, files, source="folder")
-            except FaasError as error:
-                if not live or live.fn.source != "folder":
-                    self.failed[name] = mark, error
-                    raise
-                self.keep_last_good(live, path, error)
+            self.take_up_locked(name, path, mark)
             self.live[name] = self.live[name]._replace(mark=mark)
             return self.live[name]
+        finally:
+            self.locks[name].release()
+
+    def take_up_locked(self, name, path, mark):
+        """Deploy a folder as it is now, or go on with what serves."""
+        live = self.live.get(name)
+        serves = live and live.fn.source == "folder"
+        failed_mark, kind, sentence = self.failed.get(name, ((), "", ""))
+        if kind and failed_mark == mark and not serves:
+            raise FaasError(kind, sentence)
+        try:
+            # Look for a marker before reading all of what may be /etc.
+            choose_tongue("", os.listdir(path))
+            files = read_folder(path)
+            digest = digest_of(choose_tongue("", files), files)
+            if not serves or digest != self.shelf.seen(name):
+                self.deploy_locked(name, files, source="folder")
+            self.failed.pop(name, None)
+        except (FaasError, OSError) as error:
+            if serves:
+                return self.keep_last_good(live, path, error)
+            kind = getattr(error, "kind", "denied")
+            self.failed[name] = mark, kind, str(error)
+            raise FaasError(kind, str(error)) from None
 
     def keep_last_good(self, live, path, error):
         """Go on with the version that serves, and say so."""
-        note = (f"the newest edit does not work, version {live.fn.version} "
-                f"goes on: {error}")
+        note = mask("the newest edit does not work, version "
+                    f"{live.fn.version} goes on: {error}", live.fn.env)
         self.shelf.annotate(live.fn.name, note, digest_or_empty(path))
         fn = live.fn._replace(note=note)
         self.live[fn.name] = live._replace(fn=fn)
-        self.logs.append(fn.name, time.time(), mask(note, fn.env))
+        self.logs.append(fn.name, time.time(), note)
 
     def uploaded(self):
         """List the names of the uploaded functions, in order."""
@@ -3566,8 +3710,8 @@ class Platform:
                 continue
             if os.path.isfile(path):
                 found[name] = Function(name, "script", path, source="file")
-            else:
-                with contextlib.suppress(FaasError):
+            elif os.path.isdir(path):
+                with contextlib.suppress(FaasError, OSError):
                     tongue = choose_tongue("", os.listdir(path))
                     found[name] = Function(name, tongue, path,
                                            source="folder")
@@ -3602,19 +3746,24 @@ class Platform:
         tongue = choose_tongue(tongue, files)
         if tongue == "binary":
             files = {**files, "fn.sh": Item(files["fn.sh"].data, True)}
-        limits = self.limits._replace(timeout=timeout or self.limits.timeout)
         digest, folder = self.shelf.place(
             name, tongue, files,
             lambda fresh: install_requirements(self.parent, fresh))
-        fn = Function(name, tongue, folder, 0, digest, threads, env, limits,
-                      source)
-        old = self.live.get(name)
-        if old and old.fn._replace(version=0, note="") == fn:
-            # The same bytes and settings: no new version, no new workers.
-            fn = self.shelf.publish(fn, time.time())
-            self.live[name] = old._replace(fn=fn)
+        # What is stored says 0 where nothing was asked for, so that another
+        # platform's limit may hold when this data folder is served by it.
+        stored = Function(
+            name, tongue, folder, self.shelf.number_of(name, digest), digest,
+            threads, env, self.limits._replace(timeout=timeout or 0), source)
+        fn, old = self.with_limits(stored), self.live.get(name)
+
+        def commit():
+            self.shelf.publish(stored, time.time())
             return fn
-        return self.switch(fn, lambda: self.shelf.publish(fn, time.time()))
+        if old and old.fn._replace(note="") == fn:
+            # The same bytes and settings: no new version, no new workers.
+            self.live[name] = old._replace(fn=commit())
+            return fn
+        return self.switch(fn, commit)
 
     def switch(self, fn, commit):
         """Let fn serve instead of what serves now; give it as committed.
@@ -3629,10 +3778,15 @@ class Platform:
             except FaasError as error:
                 self.shelf.sweep(fn.name)
                 said = error.detail.decode("utf-8", "replace")[-4000:]
-                raise FaasError("bad_input", f"{fn.name} does not start: "
-                                f"{error}\n{mask(said, fn.env)}".rstrip()
-                                ) from None
-        fn = commit()
+                raise FaasError("bad_input", mask(
+                    f"{fn.name} does not start: {error}\n{said}".rstrip(),
+                    fn.env)) from None
+        try:
+            fn = commit()
+        except sqlite3.Error:
+            if ready.pool:
+                ready.pool.retire()
+            raise
         self.live[fn.name] = ready._replace(
             fn=fn, mark=old.mark if old else ())
         if old and old.pool:
@@ -3649,7 +3803,7 @@ class Platform:
 
             def commit():
                 self.shelf.activate(name, number)
-                return fn
+                return fn._replace(note="")
             return self.switch(fn, commit)
 
     def delete(self, name):
@@ -3657,22 +3811,16 @@ class Platform:
 
         Errors: FaasError not_found; conflict for what is in functions/.
         """
-        if os.path.exists(os.path.join(self.functions, check_name(name))):
+        there = os.path.exists(os.path.join(self.functions, check_name(name)))
+        if there and name not in self.uploaded():
             raise FaasError("conflict", f"functions/{name} is yours: remove "
                             "it there")
         with self.locks[name]:
-            if not self.forget(name):
+            self.put_to_rest(name)
+            if not self.shelf.remove(name):
                 raise FaasError("not_found", f"{name} is not among the "
                                 "uploaded functions")
-
-    def forget(self, name):
-        live = self.live.pop(name, None)
-        if live and live.pool:
-            live.pool.retire()
-        if not self.shelf.remove(name):
-            return False
-        self.logs.remove(name)
-        return True
+            self.logs.remove(name)
 
     # 8.5 The waist ----------------------------------------------------------
     #
@@ -3682,9 +3830,8 @@ class Platform:
     #       cold   find;dur=0.1   queue;dur=0.01   start;dur=6.1    run;dur=0.4
     #       warm   find;dur=0.1   queue;dur=0.01   start;dur=0.01   run;dur=0.2
     #
-    # What happens after the answer is there (a line in the log, a row in the
-    # journal, a number in the counters) is in no span: it is done before the
-    # door has the Result, but costs some 20 us, for nobody waits for a disk.
+    # The line in the log and the row in the journal cost some 20 us, and are
+    # in no span.
 
     def invoke(self, call):
         """Answer one Call, whatever happens, and remember it.
@@ -3703,28 +3850,35 @@ class Platform:
     def answer(self, call, started, trace):
         ident, fn = new_id(started), Function(call.fn, "", "")
         try:
-            live = self.find_open(call)
+            soon = deadline_of(call, self.limits, trace.since)
+            live = self.find_open(call, soon)
             fn = live.fn
             trace.mark("find", time.monotonic())
             deadline = deadline_of(call, fn.limits, trace.since)
-            live.gate.enter(deadline)
-            trace.mark("queue", time.monotonic())
+            try:
+                live.gate.enter(deadline)
+            finally:
+                trace.mark("queue", time.monotonic())
             try:
                 fn, run = self.run(call, live, ident, deadline, trace)
             finally:
                 live.gate.leave()
+            trace.mark("run", time.monotonic())
         except FaasError as error:
             run = Run(error=error, start="")
-        trace.mark("run", time.monotonic())
+        except (OSError, sqlite3.Error) as error:
+            run = Run(error=FaasError("unavailable", "this machine refuses: "
+                                      f"{error}"), start="")
         result = result_of(run, fn, ident, trace.spans)
-        self.remember(call, fn, run, result, started)
+        self.remember(call, fn, run, result, started,
+                      time.monotonic() - trace.since)
         return result
 
-    def find_open(self, call):
+    def find_open(self, call, deadline=NEVER):
         """Find a call's function, and refuse what need not be tried."""
         if self.closing:
             raise FaasError("unavailable", "the platform is stopping")
-        live = self.find(call.fn)
+        live = self.find(call.fn, deadline)
         if len(call.body) > live.fn.limits.body:
             raise FaasError("too_large", "the body is larger than the "
                             f"{live.fn.limits.body} bytes a call may carry")
@@ -3741,7 +3895,9 @@ class Platform:
                 worker, start = live.pool.lease(deadline)
                 break
             except Retired:             # A redeploy came between.
-                live = self.find(call.fn)
+                live = self.find_open(call, deadline)
+                if not live.pool:       # It speaks another tongue now.
+                    return self.run(call, live, ident, deadline, trace)
         trace.mark("start", time.monotonic())
         try:
             meta = {"headers": call_headers(call, ident)}
@@ -3750,18 +3906,18 @@ class Platform:
             live.pool.give_back(worker)
         return live.fn, run._replace(start=start)
 
-    def remember(self, call, fn, run, result, started):
+    def remember(self, call, fn, run, result, started, seconds):
         """Write down what happened: log, execution, counters."""
         text = log_text(call, fn, run)
         if fn.folder and (text or fn.tongue == "script"):
             try:
                 self.logs.append(fn.name, started, mask(text, fn.env))
             except OSError as error:
-                print(f"faas: no log for {fn.name}: {error}", file=sys.stderr)
-        seconds = sum(span for _, span in result.spans)
+                complain(f"no log for {fn.name}: {error}")
         self.journal.record(Execution(
-            result.id, call.fn, fn.version, call.trigger, started, seconds,
-            run.start, result.kind, len(call.body), len(result.body),
+            result.id, fn.name if fn.folder else mask(call.fn[:64]),
+            fn.version, call.trigger, started, seconds, run.start,
+            result.kind, len(call.body), len(result.body),
             mask(result.sentence, fn.env)))
         # Strangers may ask for any name; only functions get a counter.
         self.counters.count(fn.name if fn.folder else "", result.kind,
@@ -3778,32 +3934,16 @@ class Platform:
                             "background already")
 
         def task():
-            self.invoke(call._replace(trigger="async"))
+            try:
+                self.invoke(call._replace(trigger="async"))
+            finally:
+                self.background.release()
+        try:
+            threading.Thread(target=task, name="async").start()
+        except RuntimeError:
             self.background.release()
-        threading.Thread(target=task, name="async").start()
-
-
-def log_text(call, fn, run):
-    """Give what of a run belongs into the log.
-
-    What a script answers is logged because that is PiFaaS's log; and where
-    nobody waits for the answer, the log is the only place for it.
-    """
-    text = run.log.decode("utf-8", "replace")
-    if fn.tongue == "script" or call.trigger in ("cron", "async"):
-        text = run.out.decode("utf-8", "replace") + text
-    if run.error:
-        text += f"\n[{run.error.kind}] {run.error}"
-    return text.strip("\n")
-
-
-def digest_or_empty(folder):
-    """Give the digest of a folder's function, or '' where it has none."""
-    try:
-        files = read_folder(folder)
-        return digest_of(choose_tongue("", files), files)
-    except FaasError:
-        return ""
+            raise FaasError("busy", "this machine can start no more threads"
+                            ) from None
 
 
 # Try it ---------------------------------------------------------------------
@@ -3918,10 +4058,12 @@ class Request(typing.NamedTuple):
 
     @property
     def keep_alive(self):
-        """Tell whether the client wants to ask more (RFC 9112, 9.3)."""
-        options = self.get("connection").lower()
-        return "close" not in options and (
-            self.minor == 1 or "keep-alive" in options)
+        """Tell whether the client may ask more (RFC 9112, 9.3).
+
+        Of HTTP/1.0 no: there both sides would have to say keep-alive.
+        """
+        options = self.get("connection").lower().replace(" ", "").split(",")
+        return self.minor == 1 and "close" not in options
 
 
 def head_decode(head):
@@ -3980,13 +4122,14 @@ def split_target(request):
     Source: RFC 9112, section 3.2.
     """
     target, host = request.path, request.get("host")
-    if target.lower().startswith("http://"):
-        authority, slash, rest = target[7:].partition("/")
-        if authority.lower() != host.lower():
+    absolute = re.fullmatch("http://([^/?]*)(.*)", target, re.IGNORECASE)
+    if absolute:
+        if absolute[1].lower() != host.lower():
             raise ProtocolError(400, "the target names another host than the "
                                 "Host field")
-        target = slash + rest or "/"
-    if target != "*" and not target.startswith("/") or "#" in target:
+        target = absolute[2] if absolute[2][:1] == "/" else "/" + absolute[2]
+    star = target == "*" and request.method == "OPTIONS"
+    if not target.startswith("/") and not star or "#" in target:
         raise ProtocolError(400, f"the target {target[:60]!r} is no path")
     path, _, query = target.partition("?")
     return request._replace(path=path, query=query)
@@ -4000,7 +4143,7 @@ def body_plan(request):
     >>> body_plan(Request("POST", "/", fields=(("content-length", "+5"),)))
     Traceback (most recent call last):
     ...
-    faas.ProtocolError: the Content-Length '+5' is no number
+    faas.ProtocolError: the Content-Length '+5' is no length that can be
 
     Source: RFC 9112, section 6.3.
     """
@@ -4015,7 +4158,7 @@ def body_plan(request):
         raise ProtocolError(400, "there are two Content-Length fields")
     if lengths and not re.fullmatch("[0-9]{1,15}", lengths[0], re.ASCII):
         raise ProtocolError(400, f"the Content-Length {lengths[0][:40]!r} is "
-                            "no number")
+                            "no length that can be")
     return None if codings else int(lengths[0]) if lengths else 0
 
 
@@ -4035,10 +4178,10 @@ def body_plan(request):
 # Time belongs to it because slowness is an attack: a client that sends one
 # byte a minute holds a thread for hours ("slowloris", 2009).
 
-IDLE = 75.0                 # s between requests; nginx's keepalive_timeout
+SILENCE = 75.0              # s between requests; nginx's keepalive_timeout
 HEAD_TIME = 10.0            # s for a head, from its first byte
 BODY_GRACE = 10.0           # s before a body is held to its rate
-BODY_RATE = 1024            # bytes/s; slower than any modem since 1984
+BODY_RATE = 1024            # bytes/s; a modem of 1991 was faster
 
 
 class RequestReader:
@@ -4087,7 +4230,7 @@ class RequestReader:
     def deadline(self):
         if self.body_from is not None:
             return self.body_from + BODY_GRACE + self.taken / BODY_RATE
-        return self.since + (HEAD_TIME if self.held else IDLE)
+        return self.since + (HEAD_TIME if self.held else SILENCE)
 
     def check(self, now):
         """Refuse a client that is too slow, or spoke nonsense before."""
@@ -4109,12 +4252,13 @@ class RequestReader:
     def read(self):
         """Read request after request; yields where bytes are missing."""
         while True:
-            while not self.held or self.held.startswith(b"\r\n"):
-                if self.held:           # RFC 9112, 2.2: an empty line before
-                    del self.held[:2]   # a request is forgiven.
-                else:
+            # RFC 9112, 2.2: an empty line before a request is forgiven.
+            while b"\r\n".startswith(self.held[:2]):
+                if len(self.held) < 2:
                     yield
-            head = yield from self.until(b"\r\n\r\n", MAX_HEAD, 431)
+                else:
+                    del self.held[:2]
+            head = yield from self.until(b"\r\n\r\n", MAX_HEAD, 431, "head")
             request = head_decode(head)
             length, most = body_plan(request), self.limit_of(request)
             if length is not None and length > most:
@@ -4138,14 +4282,15 @@ class RequestReader:
                                 "100-continue")
         self.expecting = bool(wish) and request.minor == 1
 
-    def until(self, mark, most, status):
+    def until(self, mark, most, status, what):
         """Take the bytes before `mark`, and the mark too."""
         while (at := self.held.find(mark)) < 0 and len(self.held) <= most:
             if re.search(rb"(?<!\r)\n|\r[^\n]", self.held):
                 raise ProtocolError(400, "a line ends in a bare CR or LF")
             yield
         if not 0 <= at <= most:
-            raise ProtocolError(status, f"a head is larger than {most} bytes")
+            raise ProtocolError(status, f"the {what} is larger than {most} "
+                                "bytes")
         taken = bytes(self.held[:at])
         del self.held[:at + len(mark)]
         return taken
@@ -4161,7 +4306,7 @@ class RequestReader:
         """Take a chunked body (RFC 9112, 7.1) with its trailers."""
         body = bytearray()
         while True:
-            line = yield from self.until(b"\r\n", 256, 400)
+            line = yield from self.until(b"\r\n", 256, 400, "chunk's line")
             found = CHUNK_LINE.fullmatch(line)
             if not found:
                 raise ProtocolError(400, f"the chunk size {line[:40]!r} is "
@@ -4175,12 +4320,11 @@ class RequestReader:
             body += yield from self.exactly(size)
             if (yield from self.exactly(2)) != b"\r\n":
                 raise ProtocolError(400, "a chunk is longer than it says")
-        for _ in range(MAX_FIELDS):
-            line = yield from self.until(b"\r\n", MAX_HEAD, 431)
-            if not line:
-                return bytes(body)
-            field_decode(line)      # Checked, and then left out of account.
-        raise ProtocolError(431, f"there are more than {MAX_FIELDS} trailers")
+        room = MAX_HEAD             # Trailers are checked, and not kept.
+        while line := (yield from self.until(b"\r\n", room, 431, "trailer")):
+            field_decode(line)
+            room -= len(line) + 2
+        return bytes(body)
 
 
 # 9.3 Responses --------------------------------------------------------------
@@ -4205,7 +4349,17 @@ REASONS = {
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def response_encode(response, keep_alive=True, head_only=False):
+@functools.lru_cache(maxsize=2)
+def http_date(second):
+    """Spell a second since 1970 as HTTP does (RFC 9110, 5.6.7).
+
+    >>> http_date(784111777)
+    'Sun, 06 Nov 1994 08:49:37 GMT'
+    """
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
+
+
+def response_encode(response, keep_alive=True, head_only=False, date=""):
     """Turn a Response into bytes, in one piece: one write, one packet.
 
     >>> response_encode(Response(200, b"hi"))
@@ -4218,6 +4372,8 @@ def response_encode(response, keep_alive=True, head_only=False):
     lines += [f"{name}: {value}" for name, value in response.headers.items()]
     if response.status != 204:                      # RFC 9110, 8.6
         lines.append(f"Content-Length: {len(response.body)}")
+    if date:
+        lines.append(f"Date: {date}")
     if not keep_alive:
         lines.append("Connection: close")
     if any("\r" in line or "\n" in line for line in lines):
@@ -4273,7 +4429,13 @@ def server_timing(result):
 
 
 def result_response(result):
-    """Turn a Result into a Response."""
+    """Turn a Result into a Response.
+
+    >>> result = Result(body=b"HI", id="01a1", start="warm", version=3)
+    >>> result_response(result).headers
+    {'X-Execution-Id': '01a1', 'Server-Timing': 'warm', \
+'X-Function-Version': '3'}
+    """
     trail = {"X-Execution-Id": result.id,
              "Server-Timing": server_timing(result)}
     if result.version:
@@ -4355,18 +4517,21 @@ def find_route(routes, request):
     The first path that matches decides: /logs/{name} is never taken for a
     function called logs. The Route is None where only the method is wrong.
 
+    >>> logs = Route("GET", "/logs/{name}", "", "open", "", None)
+    >>> route, there, parts = find_route((logs,), Request("PUT", "/logs/a"))
+    >>> route, there == [logs], parts
+    (None, True, {'name': 'a'})
+
     Errors: FaasError not_found.
     """
-    methods = ["GET"] if request.method == "HEAD" else []
-    for path in dict.fromkeys(route.path for route in routes):
-        if found := path_pattern(path).fullmatch(request.path):
-            there = [route for route in routes if route.path == path]
+    wanted = ("*", "GET" if request.method == "HEAD" else request.method)
+    for first in routes:
+        if found := path_pattern(first.path).fullmatch(request.path):
+            there = [route for route in routes if route.path == first.path]
             parts = {name: decode_part(part) for name, part in
                      found.groupdict().items()}
-            for route in there:
-                if route.method in ("*", request.method, *methods):
-                    return route, there, parts
-            return None, there, parts
+            right = [route for route in there if route.method in wanted]
+            return right[0] if right else None, there, parts
     raise FaasError("not_found", "nothing is served at this path")
 
 
@@ -4415,8 +4580,19 @@ def check_guard(door, request):
                         "this platform")
 
 
+def wrong_method(request, there):
+    """Say which methods a path has; tinyFaaS's clients expect a 400."""
+    allow = ", ".join(sorted({route.method for route in there} | {"OPTIONS"}))
+    if request.method == "OPTIONS":
+        return Response(204, headers={"Allow": allow})
+    status = 400 if there[0].face == "tinyFaaS" else 405
+    return text_response(f"this path takes {allow}\n", status,
+                         {"Allow": allow})
+
+
 def handle(door, request):
-    """Answer one Request: no socket, no clock, and the door's one catch.
+    """Answer one Request: no socket and no clock, and the one place where a
+    FaasError becomes a Response.
 
     >>> health = Route("GET", "/health", "", "open", "",
     ...                lambda door, request: text_response("OK"))
@@ -4426,7 +4602,7 @@ def handle(door, request):
     405
     """
     try:
-        if request.path == "*":
+        if request.path == "*":         # about the server as a whole
             return Response(204, headers={"Allow": "GET, POST, OPTIONS"})
         route, there, parts = find_route(door.routes, request)
         if route is None:
@@ -4436,16 +4612,6 @@ def handle(door, request):
         return route.handler(door, request, **parts)
     except FaasError as error:
         return error_response(error)
-
-
-def wrong_method(request, there):
-    """Say which methods a path has; tinyFaaS's clients expect a 400."""
-    allow = ", ".join(sorted({route.method for route in there} | {"OPTIONS"}))
-    if request.method == "OPTIONS":
-        return Response(204, headers={"Allow": allow})
-    status = 400 if there[0].face == "tinyFaaS" else 405
-    return text_response(f"this path takes {allow}\n", status,
-                         {"Allow": allow})
 
 
 # From a Request to a Call. Header names get Go's capitals, which is how
@@ -4467,8 +4633,8 @@ def go_capitals(name):
     return "-".join(part.capitalize() for part in name.split("-"))
 
 
-def call_of(request, name, rest="", trigger="http"):
-    """Make the Call of a request.
+def call_of(request, name, rest="", key=""):
+    """Make the Call of a request; the platform's own `key` is not passed on.
 
     >>> request = Request("GET", "/f/a", "b=1", (("lab", "x"),))
     >>> call = call_of(request, "f", "a")
@@ -4476,14 +4642,16 @@ def call_of(request, name, rest="", trigger="http"):
     ('/a', 'b=1', {'Lab': 'x'})
     """
     headers = {}
-    for key, value in request.fields:
-        if key in NOT_FORWARDED or key.startswith("x-faas-"):
+    for field, value in request.fields:
+        if field in NOT_FORWARDED or field.startswith("x-faas-") or (
+                key and value == "Bearer " + key):
             continue
-        key = go_capitals(key)
-        headers[key] = f"{headers[key]}, {value}" if key in headers else value
+        field = go_capitals(field)
+        headers[field] = (f"{headers[field]}, {value}" if field in headers
+                          else value)
     return Call(name, request.body, headers, request.method, "/" + rest,
-                request.query, trigger,
-                parse_timeout(request.get("x-timeout")))
+                request.query,
+                timeout=parse_timeout(request.get("x-timeout")))
 
 
 def parse_timeout(text):
@@ -4505,7 +4673,7 @@ def parse_timeout(text):
 
 def serve_call(door, request, name, rest=""):
     """Call a function: what most requests want."""
-    call = call_of(request, name, rest)
+    call = call_of(request, name, rest, door.key)
     if request.get("x-tinyfaas-async"):
         door.platform.invoke_later(call)
         return Response(202)
@@ -4561,15 +4729,36 @@ CALL_ROUTES = (
 #
 # socketserver.ThreadingTCPServer would serve as well, but its loop wakes
 # twice a second to see whether it should stop. Shutting down the listening
-# socket wakes accept() at once, and an idle platform sleeps.
+# socket wakes accept() at once.
 
 MAX_CONNECTIONS = 2000      # threads; who comes then is sent away
-SEND_TIME = 60.0            # s in which a client must take an answer
+SEND_TIME = 60.0            # s in which a client must take 64 kB: BODY_RATE
+LINGER = 10.0               # s for a refused client to stop sending
 STACK = 512 << 10           # bytes of a connection's thread
 
 
 FULL = response_encode(text_response("too many connections\n", 503,
                                      {"Retry-After": "1"}), keep_alive=False)
+
+
+def send(client, data):
+    """Write an answer, piece by piece, so that each has its own time."""
+    for at in range(0, len(data), 65536):
+        client.sendall(data[at:at + 65536])
+
+
+def linger(client):
+    """Close so that the answer arrives, though the client is still sending.
+
+    A socket closed with unread bytes sends a reset, which may overtake the
+    answer (RFC 9112, 9.6).
+    """
+    end = time.monotonic() + LINGER
+    client.shutdown(socket.SHUT_WR)
+    while (left := end - time.monotonic()) > 0:
+        client.settimeout(left)
+        if not client.recv(65536):
+            return
 
 
 class HttpServer:
@@ -4610,22 +4799,26 @@ class HttpServer:
                 client = self.listener.accept()[0]
             except OSError:
                 if not self.stopping:
-                    time.sleep(0.05)        # no descriptors left, say
+                    time.sleep(0.05)    # out of descriptors: some will close
                 continue
-            if len(self.connections) >= MAX_CONNECTIONS:
+            thread = threading.Thread(target=self.serve, args=(client,),
+                                      daemon=True)
+            try:
+                if len(self.connections) >= MAX_CONNECTIONS:
+                    raise RuntimeError
+                self.connections[client] = True
+                thread.start()
+            except RuntimeError:        # also: no more threads
+                self.connections.pop(client, None)
                 with client, contextlib.suppress(OSError):
                     client.send(FULL, socket.MSG_DONTWAIT)
-                continue
-            self.connections[client] = True
-            threading.Thread(target=self.serve, args=(client,),
-                             daemon=True).start()
 
     def stop(self):
         """Take no new connection, and let go of those that ask nothing."""
         with self.turn:
             self.stopping = True
-            silent = [client for client, idle in self.connections.items()
-                      if idle]
+            silent = [client for client, idle in
+                      list(self.connections.items()) if idle]
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
         for client in silent:
@@ -4633,6 +4826,11 @@ class HttpServer:
                 client.shutdown(socket.SHUT_RD)
         if self.thread.ident:
             self.thread.join()
+
+    def drain(self, deadline):
+        """Wait until every answer under way has been taken, or `deadline`."""
+        while self.connections and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def serve(self, client):
         """The life of one connection."""
@@ -4643,7 +4841,7 @@ class HttpServer:
         except ProtocolError as error:
             response = text_response(f"{error}\n", error.status)
             with contextlib.suppress(OSError):
-                client.sendall(response_encode(response, keep_alive=False))
+                send(client, response_encode(response, keep_alive=False))
                 linger(client)
         except OSError:
             pass                # The client is gone, or takes no answer.
@@ -4663,8 +4861,9 @@ class HttpServer:
             for request in reader.receive(data, time.monotonic()):
                 response = self.respond(request)
                 keep = request.keep_alive and not self.stopping
-                client.sendall(response_encode(response, keep,
-                                               request.method == "HEAD"))
+                send(client, response_encode(
+                    response, keep, request.method == "HEAD",
+                    http_date(int(time.time()))))
                 if not keep:
                     return linger(client)
             if reader.expecting:
@@ -4692,27 +4891,14 @@ class HttpServer:
         return data
 
     def respond(self, request):
-        """Answer one request; the second and last catch of this door."""
+        """Answer one request; what no chapter foresaw ends here."""
         try:
             return handle(self.door, request)
         except Exception:       # A fault of ours must not look like silence.
             import traceback
-            traceback.print_exc()
+            complain(traceback.format_exc())
             return text_response("the platform made a mistake; its error "
                                  "output has the traceback\n", 500)
-
-
-def linger(client):
-    """Close so that the answer arrives, though the client is still sending.
-
-    A socket closed with unread bytes sends a reset, which may overtake the
-    answer (RFC 9112, 9.6).
-    """
-    client.shutdown(socket.SHUT_WR)
-    client.settimeout(1.0)
-    for _ in range(64):
-        if not client.recv(65536):
-            return
 
 
 # Try it ---------------------------------------------------------------------
@@ -4975,8 +5161,8 @@ def tinyfaas_lines(name, log):
     """
     when, lines = "", []
     for line in log.decode("utf-8", "replace").splitlines():
-        header = re.fullmatch(r"--- Run at (\S+) ---", line)
-        if header:
+        header = re.fullmatch(r"--- Run at (\d{4}-\d\d-\d\dT\S+) ---", line)
+        if header and utc_time(header[1]):
             when = utc_time(header[1])
         elif line:
             lines.append(f"function={name} handler={name} {when} {line}\n")
@@ -4986,10 +5172,15 @@ def tinyfaas_lines(name, log):
 def utc_time(local):
     """Turn the local time of a log header into RFC 3339 in UTC.
 
-    >>> utc_time("2026-11-20T08:50:39.973999")[-1]
-    'Z'
+    A function may print what only looks like a header; that gives ''.
+
+    >>> utc_time("2026-11-20T08:50:39.973999")[-1], utc_time("2026-99-99T")
+    ('Z', '')
     """
-    when = datetime.datetime.fromisoformat(local)
+    try:
+        when = datetime.datetime.fromisoformat(local)
+    except ValueError:
+        return ""
     zone = datetime.timezone.utc
     return when.astimezone(zone).isoformat().replace("+00:00", "Z")
 
@@ -5006,6 +5197,9 @@ def subfolder(files, path):
 
 
 # SHELL. The one place where the platform asks somebody else.
+
+
+FETCH_TIME = 60.0           # s for all of it, however slowly it drips
 
 
 def fetch(url):
@@ -5026,15 +5220,20 @@ def fetch(url):
                  urllib.request.HTTPRedirectHandler,
                  urllib.request.ProxyHandler):
         opener.add_handler(part())
+    data, end = b"", time.monotonic() + FETCH_TIME
     try:
-        with opener.open(url, timeout=30) as answer:
-            data = answer.read(MAX_UNPACKED + 1)
+        with opener.open(url, timeout=10) as answer:
+            while piece := answer.read1(1 << 20):
+                data += piece
+                if len(data) > MAX_UNPACKED or time.monotonic() > end:
+                    break
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise FaasError("bad_input", f"{url[:200]} cannot be had: {error}"
                         ) from None
-    if len(data) > MAX_UNPACKED:
+    if len(data) > MAX_UNPACKED or time.monotonic() > end:
         raise FaasError("too_large", f"what is at {url[:200]} is larger than "
-                        f"{MAX_UNPACKED} bytes")
+                        f"{MAX_UNPACKED} bytes, or takes longer than "
+                        f"{FETCH_TIME:.0f} s")
     return data
 
 
@@ -5062,6 +5261,11 @@ def describe(fn):
             "digest": fn.digest, "threads": fn.threads,
             "timeout": fn.limits.timeout, "env": sorted(fn.env),
             "source": fn.source, "note": fn.note}
+
+
+def own_nothing(door, request, rest):
+    """Keep what begins with /-/ from being taken for a function's name."""
+    raise FaasError("not_found", f"the API has no path /-/{rest[:60]}")
 
 
 def own_index(door, request):
@@ -5111,7 +5315,9 @@ def own_run(door, request, name):
     """Call a function in the name of the command line, or of cron."""
     if query_of(request).get("trigger") == "cron":
         return result_response(door.schedules.fire(name))
-    call = call_of(request._replace(query=""), name, trigger="cli")
+    # Not the request's headers: the key that opened this door is among them.
+    call = Call(name, request.body, trigger="cli",
+                timeout=parse_timeout(request.get("x-timeout")))
     return result_response(door.platform.invoke(call))
 
 
@@ -5168,21 +5374,32 @@ ROUTES = (
           "a function's last calls (?limit=)", own_executions),
     Route("GET", "/-/executions", "ours", "manage",
           "the last calls of all functions (?limit=)", own_executions),
+    Route("*", "/-/{rest}", "ours", "open", "nothing else: 404", own_nothing),
 ) + CALL_ROUTES
 
 
 UPLOADS = re.compile(r"/upload|/-/functions/[^/]+")
 
 
-def upload_limit(limits):
+def upload_limit(door, limits):
     """Make the rule that says how large a request's body may be.
 
-    >>> limit_of = upload_limit(Limits())
-    >>> limit_of(Request("POST", "/upload")) > limit_of(Request("POST", "/f"))
+    Who may not upload is refused here, before 96 MB were taken from him.
+
+    >>> limit_of = upload_limit(Door(None, ROUTES), Limits())
+    >>> here = (("host", "localhost"),)
+    >>> limit_of(Request("POST", "/upload", "", here)) == MAX_UPLOAD
     True
     """
-    return lambda request: (MAX_UPLOAD if UPLOADS.fullmatch(request.path)
-                            else limits.body)
+    def limit_of(request):
+        if not UPLOADS.fullmatch(request.path):
+            return limits.body
+        try:
+            check_guard(door, request)
+        except FaasError as error:
+            raise ProtocolError(KINDS[error.kind].http, str(error)) from None
+        return MAX_UPLOAD
+    return limit_of
 
 
 # Try it ---------------------------------------------------------------------
@@ -5265,6 +5482,15 @@ class Cron(typing.NamedTuple):
     wild: bool                  # minute or hour begins with *: see 11.2
 
 
+def cron_text(text):
+    """Write an expression as five fields; not every cron knows the others.
+
+    >>> cron_text(" @Daily "), cron_text("*/5  * * * *")
+    ('0 0 * * *', '*/5 * * * *')
+    """
+    return " ".join(CRON_MACROS.get(text.strip().lower(), text).split())
+
+
 def cron_parse(text):
     """Understand a cron expression.
 
@@ -5281,7 +5507,7 @@ def cron_parse(text):
     if "\n" in text or "\r" in text:
         raise FaasError("bad_input", "Invalid cron expression: it has more "
                         "than one line")
-    fields = CRON_MACROS.get(text.strip().lower(), text).split()
+    fields = cron_text(text).split()
     if len(fields) != 5:
         raise FaasError("bad_input", "Invalid cron expression: it has "
                         f"{len(fields)} fields instead of minute, hour, day "
@@ -5344,9 +5570,9 @@ def cron_number(text, name, low, high, words):
 # An expression speaks of the clock on the wall, and twice a year that clock
 # is moved. What Vixie cron does about it (cron(8)), and so do we:
 #
-#                                 3:30 each day      every 15 minutes
-#       the hour is skipped       at its end         it does not exist
-#       the hour comes twice      once               both times
+#                                 2:30 each day      every 15 minutes
+#       2:00 becomes 3:00         at 3:00            goes on at 3:00
+#       3:00 becomes 2:00         once               all the time
 #
 # Wall time and instants are turned into each other by datetime, where `fold`
 # says which of two equal readings of the clock is meant (PEP 495).
@@ -5413,19 +5639,24 @@ def cron_next(cron, after, zone=None):
     >>> str(wall_of(leap, utc))
     '2004-02-29 12:00:00'
     """
-    day = wall_of(after, zone).date() - datetime.timedelta(days=1)
-    for _ in range(8 * 366 + 2):        # 29 February may be 8 years away
-        if day_matches(cron, day):
-            fires = [instant
-                     for hour in cron.hours for minute in cron.minutes
-                     for instant in instants_of(datetime.datetime(
-                         day.year, day.month, day.day, hour, minute),
-                         zone, cron.wild)
+    # No clock was ever moved by more than 3 hours (except over the date line),
+    # so nothing that the clock showed 3 hours ago can come again.
+    wall = wall_of(after, zone) - datetime.timedelta(hours=3)
+    hour = wall.replace(minute=0, second=0, microsecond=0)
+    found, last = None, hour + datetime.timedelta(days=8 * 366 + 2)
+    while hour < last:                  # 29 February may be 8 years away
+        if not day_matches(cron, hour):
+            hour = hour.replace(hour=0) + datetime.timedelta(days=1)
+            continue
+        if hour.hour in cron.hours:
+            fires = [instant for minute in cron.minutes for instant in
+                     instants_of(hour.replace(minute=minute), zone, cron.wild)
                      if instant > after]
-            if fires:
-                return min(fires)
-        day += datetime.timedelta(days=1)
-    return None
+            found = min([*fires, *([found] if found else [])], default=None)
+        if found and hour > wall_of(found, zone) + datetime.timedelta(hours=3):
+            return found
+        hour += datetime.timedelta(hours=1)
+    return found
 
 
 # 11.3 Writing a crontab -----------------------------------------------------
@@ -5442,7 +5673,7 @@ def cron_next(cron, after, zone=None):
 # may have 999 characters. Vixie cron takes \% for a %; busybox does not, so
 # a % is refused where it would be ours to write.
 
-MAX_CRON_LINE = 990         # Debian's cron takes some more, and no 1030
+MAX_CRON_LINE = 990         # Vixie cron's own bound is 999, for the command
 
 
 def cron_line(expression, argv):
@@ -5537,8 +5768,10 @@ def crontab_rewrite(owner, lines):
 # A schedule is a row; crontab lines are made from the rows, never read back.
 # A run that is still going when the next is due makes the next one skip:
 # otherwise a job that once takes longer than its period soon runs a hundred
-# times. A lock on a file tells, because the run before may be another
-# process's: the kernel lets go of it when that process ends, however it ends.
+# times. There is no other rule. A lock on a file tells, because the run before
+# may be another process's: the kernel lets go of it when that process ends,
+# however it ends. Skipped is no failure of the function, so the row says
+# "skipped"; whoever asked for the run is told "conflict".
 
 SCHEDULE_TABLE = """
 CREATE TABLE IF NOT EXISTS schedules (
@@ -5573,8 +5806,7 @@ class Schedules:
 
         Errors: FaasError bad_input, not_found; those of the crontab.
         """
-        cron, expression = cron_parse(expression), " ".join(
-            expression.split())
+        cron, expression = cron_parse(expression), cron_text(expression)
         if cron_next(cron, time.time()) is None:
             raise FaasError("bad_input", "Invalid cron expression: this date "
                             "never comes")
@@ -5599,27 +5831,42 @@ class Schedules:
             self.remove(name)
 
     def change(self, statement, values):
-        """Change the rows and the crontab, both or none."""
-        with self.turn, self.database as database:
-            changed = database.execute(statement, values).rowcount
-            self.write_crontab()        # Its error takes the change back.
+        """Change the rows and the crontab, both or none.
+
+        The crontab first: it may refuse, or take its time, and the database
+        must not be locked for others while it does.
+        """
+        with self.turn:
+            with self.database as database:
+                changed = database.execute(statement, values).rowcount
+                wanted = self.all()
+                database.rollback()
+            self.write_crontab(wanted)
+            with self.database as database:
+                database.execute(statement, values)
         return changed
 
-    def write_crontab(self):
+    def write_crontab(self, wanted=None):
+        """Make the crontab say what the rows say, or what they will."""
         if self.argv_of:
             crontab_rewrite(self.platform.data, [
-                cron_line(expression, self.argv_of(name))
-                for name, expression in self.all().items()])
+                cron_line(expression, self.argv_of(name)) for
+                name, expression in (self.all() if wanted is None else
+                                     wanted).items()])
 
     def fire(self, name):
         """Run a function because it is time; give the Result."""
-        with open(os.path.join(self.locks, check_name(name)), "wb") as file:
+        call = Call(name, headers={"X-Trigger": "cron"}, trigger="cron")
+        try:
+            self.platform.find(name)
+        except FaasError:
+            return self.platform.invoke(call)       # It remembers why not.
+        with open(os.path.join(self.locks, name), "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return self.skip(name)
-            return self.platform.invoke(Call(
-                name, headers={"X-Trigger": "cron"}, trigger="cron"))
+            return self.platform.invoke(call)
 
     def skip(self, name):
         now = time.time()
@@ -5639,15 +5886,19 @@ class Schedules:
                 if (cron_next(cron_parse(expression), last) or now + 1) <= now]
 
     def start_clock(self):
-        self.thread = threading.Thread(target=self.clock, name="clock")
+        self.thread = threading.Thread(target=self.clock, name="clock",
+                                       daemon=True)
         self.thread.start()
 
     def clock(self):
         last = time.time()
         while not self.stopped.wait(60.02 - time.time() % 60):
             now = time.time()
-            for name in self.due(max(last, now - 90), now):
-                threading.Thread(target=self.fire, args=(name,)).start()
+            try:
+                for name in self.due(max(last, now - 90), now):
+                    threading.Thread(target=self.fire, args=(name,)).start()
+            except (FaasError, sqlite3.Error, RuntimeError) as error:
+                complain(f"schedules missed a minute: {error}")
             last = now
 
     def close(self):
@@ -5688,12 +5939,16 @@ class Schedules:
 #
 #       listen        first, so that a taken port has started nothing
 #       lock          one platform per data folder; the kernel lets go of it
-#       nursery       before the first thread, as chapter 3 asks
+#       nursery       what all workers will come from
 #       sweep         what an earlier crash left on the shelf
 #       serve         from here on somebody may call
 #
-#       SIGTERM ->    stop listening; let running calls finish, 10 s at most;
-#                     end workers, nursery, journal; exit 0
+#       SIGTERM       0.0 s   no new connection; idle ones are closed
+#                     ...     calls that run go on, and are answered; a new one
+#                             on an old connection gets 503
+#                     3.1 s   the last answer was taken: workers, nursery and
+#                             journal end; exit 0
+#                    10.0 s   at the latest, whatever still runs is ended first
 #
 # The rest of the chapter is the command line. Each command is a client of the
 # platform that runs on the same data folder, found by the file server.json
@@ -5756,7 +6011,7 @@ def limits_from(pairs, environ):
     Errors: FaasError bad_input.
     """
     wanted = {}
-    if environ.get("EXECUTION_TIMEOUT"):
+    if environ.get("EXECUTION_TIMEOUT", "0") != "0":    # FaaS-Go's 0 is 300
         pairs = ["timeout=" + environ["EXECUTION_TIMEOUT"], *pairs]
     for pair in pairs:
         name, _, value = pair.partition("=")
@@ -5800,29 +6055,30 @@ def reachable(url):
     return url.replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
 
 
-# Three settings come from variables as well, under the names that the older
-# platforms gave them: PORT, HTTP_PORT (tinyFaaS reads http_PORT, and documents
-# HTTP_PORT; both work) and EXECUTION_TIMEOUT. An option beats a variable, for
-# it is nearer to the person.
+# Some settings come from variables as well: PORT, HTTP_PORT (tinyFaaS reads
+# http_PORT, and documents HTTP_PORT; both work) and EXECUTION_TIMEOUT, under
+# the names that the older platforms gave them, and FAAS_URL. An option beats
+# a variable, for it is nearer to the person.
 
 # 17.2 SHELL: serve ----------------------------------------------------------
 
 
-def take_data_folder(data):
+def take_data_folder(data, lock=fcntl.LOCK_EX):
     """Lock a data folder for this process; the open file holds the lock.
 
-    Errors: FaasError unavailable.
+    Who serves has it alone; those that are the platform for one call (17.4)
+    share it, and keep it from who would serve. Errors: FaasError unavailable.
     """
     os.makedirs(data, mode=0o700, exist_ok=True)
     file = open(os.path.join(data, "lock"), "wb")
     for _ in range(10):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, lock | fcntl.LOCK_NB)
             return file
-        except BlockingIOError:     # A client that looks, perhaps: see 17.3.
+        except BlockingIOError:     # It may be a client that only looks.
             time.sleep(0.05)
     file.close()
-    raise FaasError("unavailable", "another faas.py serves the data folder "
+    raise FaasError("unavailable", "another faas.py works on the data folder "
                     + data)
 
 
@@ -5846,15 +6102,18 @@ def cron_command(args):
     return argv_of
 
 
+DRAIN = 10.0                # s in which running calls may finish
+
+
 def ready_process():
-    """Prepare this process for many connections; give its stop Event."""
+    """Prepare this process for many connections; give its stop signals."""
     threading.stack_size(STACK)
     # A thousand connections need more descriptors than the usual 1024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    stop = threading.Event()
+    stop = queue.SimpleQueue()      # whose put() a signal may interrupt
     for number in signal.SIGTERM, signal.SIGINT:
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _: stop.put(number))
     return stop
 
 
@@ -5872,67 +6131,39 @@ def start_schedules(args, platform):
     return schedules
 
 
-def serve(args):
-    """Run the platform until SIGTERM or Ctrl-C; give the exit code."""
-    if args.port is None:
-        args.port = port_from(os.environ, 8080, "PORT")
-    if args.data_port is None:
-        args.data_port = port_from(os.environ, 8000, "HTTP_PORT", "http_PORT")
-    listeners = [HttpServer(args.host, port) for port in
-                 (args.port, args.data_port) if port >= 0]
-    if not listeners:
-        raise FaasError("bad_input", "every door is turned off")
-    data = os.path.abspath(args.data)
-    note = os.path.join(data, "server.json")
-    lock, key = take_data_folder(data), api_key(data)
-    stop = ready_process()
-    platform = platform_of(args)
-    platform.shelf.sweep()
-    schedules = start_schedules(args, platform)
-    start_doors(args, listeners, platform, schedules, key)
-    write_note(note, {"pid": os.getpid(), "data_url": listeners[-1].url,
-                      "url": listeners[0].url if args.port >= 0 else ""})
-    print(greeting(args, listeners, schedules), flush=True)
-    return_memory()
-    stop.wait()
-    for listener in listeners:
-        listener.stop()
-    platform.close()
-    schedules.close()
-    with contextlib.suppress(OSError):
-        os.remove(note)
-    lock.close()
-    return 0
-
-
 def return_memory():
     """Give the heap's holes back to the kernel, where libc can.
 
-    Compiling this file takes 7 MB for a moment, and leaves them as holes.
-    glibc keeps holes for later; a platform that idles has no later.
+    The first start compiles this file, which takes 7 MB for a moment and
+    leaves them as holes. glibc keeps holes for later; an idle platform has
+    no later.
     """
     import ctypes
     with contextlib.suppress(AttributeError):       # musl has none
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def start_doors(args, listeners, platform, schedules, key):
+def start_doors(args, listeners, schedules, key):
     """Let each listener serve its routes."""
+    platform = schedules.platform
     local, limits = is_loopback(args.host), platform.limits
     data_url = listeners[-1].url
     for listener in listeners:
         everything = listener is listeners[0] and args.port >= 0
         door = Door(platform, ROUTES if everything else CALL_ROUTES, local,
                     key, schedules, data_url)
-        listener.start(door, upload_limit(limits) if everything else
+        listener.start(door, upload_limit(door, limits) if everything else
                        lambda request: limits.body)
 
 
-def write_note(path, value):
-    """Write a JSON file in one instant."""
+def write_note(args, data, listeners):
+    """Write down, in one instant, where clients find us; give the path."""
+    path = os.path.join(data, "server.json")
     with open(path + ".new", "w") as file:
-        json.dump(value, file)
+        json.dump({"pid": os.getpid(), "data_url": listeners[-1].url,
+                   "url": listeners[0].url if args.port >= 0 else ""}, file)
     os.replace(path + ".new", path)
+    return path
 
 
 def greeting(args, listeners, schedules):
@@ -5960,13 +6191,37 @@ def greeting(args, listeners, schedules):
     return "\n".join([*lines, "  stop         Ctrl-C"])
 
 
-# On SIGTERM, as seen by a client that has just asked for something slow:
-#
-#       0.0 s   no new connection is taken; one that asks nothing is closed
-#       ...     calls that run go on; a new one on an old connection is 503
-#       3.1 s   the slow call ends; its answer has "Connection: close"
-#       3.2 s   workers, nursery, journal: all ended; exit 0
-#      10.0 s   at the latest, whatever still ran is ended first
+def serve(args):
+    """Run the platform until SIGTERM or Ctrl-C; give the exit code."""
+    if args.port is None:
+        args.port = port_from(os.environ, 8080, "PORT")
+    if args.data_port is None:
+        args.data_port = port_from(os.environ, 8000, "HTTP_PORT", "http_PORT")
+    listeners = [HttpServer(args.host, port) for port in
+                 (args.port, args.data_port) if port >= 0]
+    if not listeners:
+        raise FaasError("bad_input", "every door is turned off")
+    data = os.path.abspath(args.data)
+    with take_data_folder(data), contextlib.ExitStack() as at_end:
+        stop, platform = ready_process(), platform_of(args)
+        at_end.callback(platform.close, 0.0)
+        platform.shelf.sweep()
+        schedules = start_schedules(args, platform)
+        at_end.callback(schedules.close)
+        start_doors(args, listeners, schedules, api_key(data))
+        note = write_note(args, data, listeners)
+        at_end.callback(os.remove, note)
+        print(greeting(args, listeners, schedules), flush=True)
+        return_memory()
+        stop.get()
+        for listener in listeners:
+            listener.stop()
+        deadline = time.monotonic() + DRAIN
+        for listener in listeners:
+            listener.drain(deadline)
+        platform.finish(deadline)
+    return 0
+
 
 # 17.3 The client ------------------------------------------------------------
 
@@ -5975,20 +6230,39 @@ def find_server(args):
     """Give the running platform's address, or None.
 
     A server.json may be left of a platform that was killed; the lock tells.
+
+    Errors: FaasError unavailable, for a platform that has no door for us.
     """
-    if args.url:
-        return args.url
-    lock = os.path.join(args.data, "lock")
     try:
         with open(os.path.join(args.data, "server.json")) as file:
             url = json.load(file)["url"]
-        with open(lock, "rb") as file:
+        with open(os.path.join(args.data, "lock"), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
+        if not url:
+            raise FaasError("unavailable", "the platform on the data folder "
+                            f"{args.data} has its management turned off"
+                            ) from None
         return reachable(url)
     except (OSError, ValueError, KeyError):
         return None
+
+
+def address_of(args):
+    """Give (url, headers) for asking a platform; (None, {}) if none runs.
+
+    The key goes only to the platform on our own data folder: any other may
+    be anybody's.
+    """
+    url = args.url or os.environ.get("FAAS_URL")
+    if url:
+        return url, {}
+    url = find_server(args)
+    with contextlib.suppress(OSError):
+        with open(os.path.join(args.data, "api_key")) as file:
+            return url, {"Authorization": "Bearer " + file.read().strip()}
+    return url, {}
 
 
 def ask(args, method, path, body=b"", headers={}):
@@ -5997,31 +6271,41 @@ def ask(args, method, path, body=b"", headers={}):
     Errors: FaasError, with the kind of the answer's status.
     """
     import http.client
-    import urllib.parse
-    url = find_server(args)
+    url, key = address_of(args)
     if not url:
         raise FaasError("unavailable", "no faas.py serves the data folder "
                         f"{args.data}: start one with `faas serve`")
-    place = urllib.parse.urlsplit(url)
-    headers = dict(headers)
-    with contextlib.suppress(OSError):
-        with open(os.path.join(args.data, "api_key")) as file:
-            headers["Authorization"] = "Bearer " + file.read().strip()
-    connection = http.client.HTTPConnection(place.hostname, place.port)
+    place = re.fullmatch(r"http://([^/@]+)/?", url)
+    if not place:
+        raise FaasError("bad_input", f"{url[:100]} is no address of the form "
+                        "http://HOST:PORT")
+    connection = http.client.HTTPConnection(place[1])
     try:
-        connection.request(method, path, body, headers)
+        connection.request(method, path, body, {**headers, **key})
         answer = connection.getresponse()
-        found = answer.read()
-    except (OSError, http.client.HTTPException) as error:
+        return taken(answer.status, answer.read())
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise FaasError("unavailable", f"{url} does not answer: {error}"
                         ) from None
     finally:
         connection.close()
-    if answer.status < 400:
-        return found
+
+
+def taken(status, body):
+    """Give the body of a good answer; of another, raise what it says.
+
+    >>> taken(200, b"hi")
+    b'hi'
+    >>> taken(404, b"nobody here\\n")
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: nobody here
+    """
+    if status < 400:
+        return body
     kinds = {kind.http: name for name, kind in KINDS.items()}
-    sentence, _, detail = found.partition(b"\n")
-    raise FaasError(kinds.get(answer.status, "crashed"),
+    sentence, _, detail = body.partition(b"\n")
+    raise FaasError(kinds.get(status, "crashed"),
                     sentence.decode("utf-8", "replace"), detail)
 
 
@@ -6084,6 +6368,10 @@ def show(args, value, table):
 # 17.4 SHELL: commands -------------------------------------------------------
 
 
+def function_path(name, rest=""):
+    return f"/-/functions/{check_name(name)}{rest}"
+
+
 def do_deploy(args):
     for pair in args.env:
         if "=" not in pair:
@@ -6099,31 +6387,38 @@ def do_deploy(args):
                      fn["tongue"], fn["digest"][:12]]])
 
 
-def function_path(name, rest=""):
-    return f"/-/functions/{check_name(name)}{rest}"
-
-
 def do_invoke(args):
     """Call a function and print its answer; works without a server."""
     body = read_data(args.data_text)
-    if find_server(args):
-        headers = {"X-Timeout": f"{args.timeout:f}s"} if args.timeout else {}
-        answer = ask(args, "POST", function_path(args.name, "/run?trigger="
-                                                 + args.trigger), body,
-                     headers)
+    if args.timeout < 0:
+        raise FaasError("bad_input", "--timeout must be more than 0")
+    for _ in range(20):
+        if address_of(args)[0]:
+            headers = {"X-Timeout": f"{args.timeout:f}s"}
+            answer = ask(args, "POST", function_path(
+                args.name, "/run?trigger=" + args.trigger), body,
+                headers if args.timeout else {})
+        else:
+            answer = invoke_here(args, body)
+        if answer is not None:
+            break
     else:
-        answer = invoke_here(args, body)
+        raise FaasError("unavailable", "another faas.py works on the data "
+                        f"folder {args.data}, but serves nobody")
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
 
 
 def invoke_here(args, body):
-    """Be the platform for one call."""
-    with platform_of(args) as platform:
+    """Be the platform for one call; None if another began to serve."""
+    try:
+        lock = take_data_folder(args.data, fcntl.LOCK_SH)
+    except FaasError:
+        return None
+    with lock, platform_of(args) as platform:
         if args.trigger == "cron":
-            schedules = Schedules(platform)
-            result = schedules.fire(args.name)
-            schedules.close()
+            with contextlib.closing(Schedules(platform)) as schedules:
+                result = schedules.fire(args.name)
         else:
             result = platform.invoke(Call(
                 args.name, body, trigger="cli", timeout=args.timeout))
@@ -6149,7 +6444,10 @@ def do_logs(args):
             if not args.follow or error.kind != "not_found":
                 raise
             log = b""           # It has printed nothing yet.
-        fresh = log[len(shown):] if log.startswith(shown) else log
+        # The file may have been rotated: find where we were by its end.
+        end = shown[-4096:]
+        at = log.rfind(end) + len(end) if end in log else 0
+        fresh = log[at:]
         sys.stdout.buffer.write(fresh)
         sys.stdout.buffer.flush()
         shown = log
@@ -6199,7 +6497,7 @@ OF_ALL = {          # options of every command
                "help": "the folder of state (./data)"},
     "--logs": {"default": "logs", "metavar": "DIR",
                "help": "the folder of logs (./logs)"},
-    "--url": {"default": os.environ.get("FAAS_URL", ""),
+    "--url": {"default": "", "metavar": "URL",
               "help": "the platform to ask, if not the one on --data"},
     "--json": {"action": "store_true", "help": "print data as JSON"}}
 
@@ -6294,6 +6592,9 @@ def main(argv=None):
         return 1 if argv[0] == "serve" else KINDS[error.kind].exit
     except (KeyboardInterrupt, BrokenPipeError):
         return 130
+    except (OSError, sqlite3.Error) as error:
+        print(f"faas: {error}", file=sys.stderr)
+        return 1
 
 
 # Try it ---------------------------------------------------------------------

@@ -21,7 +21,7 @@ import urllib.parse
 import zipfile
 
 import pytest
-from conftest import FAAS, OURS, eventually, script, zip_of
+from conftest import FAAS, OURS, Server, eventually, script, zip_of
 
 import faas as book
 
@@ -200,8 +200,8 @@ def bomb(size):
     (zip_of({f"f{number}": "" for number in range(10_001)}), 413)],
     ids=range(13))
 def test_s4_no_bundle_leaves_its_folder_or_outgrows_its_limits(
-        s4_server, bundle, status):
-    faas = s4_server
+        refuser, bundle, status):
+    faas = refuser
     reply = faas.upload("evil", bundle)
     assert reply.status == status and b"bundle" in reply.body
     assert faas.get("/list").body == b""
@@ -210,9 +210,8 @@ def test_s4_no_bundle_leaves_its_folder_or_outgrows_its_limits(
 
 
 @pytest.fixture(scope="module")
-def s4_server(tmp_path_factory):
-    """One server for all bundles: each leaves it as it was."""
-    from conftest import Server
+def refuser(tmp_path_factory):
+    """One server for all that leaves it as it was."""
     faas = Server(tmp_path_factory.mktemp("s4") / "home", [], None)
     faas.wait_until_ready()
     yield faas
@@ -364,22 +363,10 @@ LOOK = ("import os\n"
         "def fn(input):\n"
         "    fds = {n: os.readlink(f'/proc/self/fd/{n}')\n"
         "           for n in os.listdir('/proc/self/fd')\n"
-        "           if os.path.exists(f'/proc/self/fd/{n}')\n"
-        "           or not n.isdigit()}\n"
+        "           if os.path.lexists(f'/proc/self/fd/{n}')}\n"
         "    return {'env': dict(os.environ), 'fds': fds,\n"
         "            'start': open('/proc/self/environ').read(),\n"
         "            'parent': open(f'/proc/{os.getppid()}/environ').read()}")
-
-
-def descriptors(pid):
-    """List the inodes of a process's pipes, sockets and files."""
-    found = set()
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
-        except OSError:
-            pass
-    return found - {"/dev/null"}
 
 
 def test_s7_a_worker_sees_its_own_environment_and_none_of_ours(server):
@@ -410,14 +397,8 @@ def test_s7_a_worker_has_no_descriptor_but_its_four(server):
     faas.upload("look", {"fn.py": LOOK})
     seen = json.loads(faas.post("/look").body)["fds"]
     assert set(seen) == {"0", "1", "2", "3"}
-    assert not set(seen.values()) - {"/dev/null"} & (
-        shelf_of(faas) | set(filter(None, [faas.url])))
-    assert seen["0"] == "/dev/null" and seen["3"].startswith("socket:")
-
-
-def shelf_of(faas):
-    """List the platform's own files, as its descriptors show them."""
-    return {one for one in descriptors(faas.pid) if one.startswith("/")}
+    assert seen["0"] == "/dev/null" and seen["1"] == seen["2"]
+    assert seen["1"].startswith("pipe:") and seen["3"].startswith("socket:")
 
 
 def test_s7_a_script_has_no_descriptor_but_its_three(server):
@@ -452,15 +433,44 @@ def test_s7_the_api_key_is_not_told_to_a_function(server):
     b"Transfer-Encoding : chunked", b"X: y\r\n Content-Length: 6",
     b"X: y\nContent-Length: 6", b"Host: other"])
 def test_s8_a_request_with_two_readings_is_refused_and_the_line_closed(
-        s4_server, fields):
-    place = urllib.parse.urlsplit(s4_server.url)
+        refuser, fields):
+    place = urllib.parse.urlsplit(refuser.url)
     with socket.create_connection((place.hostname, place.port), 20) as line:
         line.sendall(b"POST /x HTTP/1.1\r\nHost: localhost\r\n" + fields
                      + b"\r\n\r\n0\r\n\r\nGGET /health HTTP/1.1\r\n"
                      b"Host: localhost\r\n\r\n")
         said = line.makefile("rb").read()
-    assert said.startswith(b"HTTP/1.1 400 ") and said.count(b"HTTP/1.1") == 1
+    assert re.findall(rb"HTTP/1.1 [0-9]+", said) == [b"HTTP/1.1 400"]
     assert b"Connection: close\r\n" in said
+
+
+FORGED = """
+import json, os, struct, time
+
+def fn(input):
+    kind, meta = json.loads(input)
+    meta = json.dumps(meta).encode()
+    os.write(3, struct.pack(">IIcI", 9 + len(meta), 1, kind.encode(),
+                            len(meta)) + meta)      # an answer of our own
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("kind, meta", [
+    ("R", {"headers": {"X": "a\r\nSet-Cookie: b"}}),
+    ("R", {"headers": {"X\r\nY": "a"}}), ("R", {"headers": {"X Y": "a"}}),
+    ("R", {"headers": {"Content-Length": "3"}}),
+    ("R", {"headers": {"Transfer-Encoding": "chunked"}}),
+    ("R", {"headers": {"X": 5}}), ("R", {"headers": [1]}),
+    ("R", {"headers": "X"}), ("E", {"kind": [], "sentence": 5}),
+    ("E", {"kind": "ok", "sentence": None}), ("H", {})])
+def test_s8_a_worker_that_forges_an_answer_has_crashed(refuser, kind, meta):
+    faas = refuser
+    assert faas.upload("forger", {"fn.py": FORGED}).status == 200
+    reply = faas.post("/forger", json.dumps([kind, meta]),
+                      {"X-Timeout": "5s"}, timeout=10)
+    assert reply.status == 502
+    assert faas.post("/wipe").status == 200
 
 
 # S9: what looks like a secret is masked before it is stored
@@ -532,11 +542,10 @@ def test_s9_a_strangers_path_is_not_stored_as_it_came(server):
 def test_s9_no_text_makes_masking_take_for_ever(server):
     faas = server()
     script(faas, "cat", "cat")
-    for text in (b"eyJaaaaa" * 50_000, b"eyJaaaaa." * 50_000,
-                 b"token" * 80_000, b"Bearer " * 50_000, b"a" * 400_000,
-                 b"PRIVATE KEY-----" * 25_000, b"password   " * 40_000):
-        assert faas.post("/cat", text, timeout=15).body == text
-        assert faas.get("/health", timeout=15).status == 200
+    for shape in (b"eyJaaaaa", b"eyJaaaaa.", b"token", b"Bearer ", b"a",
+                  b"PRIVATE KEY-----", b"password   "):
+        text = shape * (200_000 // len(shape))
+        assert faas.post("/cat", text, timeout=10).body == text
 
 
 # S11: a deploy that answered 2xx is on disk
@@ -584,7 +593,7 @@ def test_s11_a_deploy_that_failed_leaves_the_old_version(server):
 def busy_server(server):
     """A server in the middle of all it does; and its whole family."""
     faas = server()
-    script(faas, "sh", f"echo >{faas.home}/begun; sleep 1000 & sleep 1000")
+    script(faas, "sh", f"echo >{faas.home}/begun; sleep 1000 & sleep 1")
     for name in "a", "b":
         faas.upload(name, ECHO, threads=2)
     caller = threading.Thread(target=call_and_forget, args=(faas, "/sh"))

@@ -1,0 +1,162 @@
+"""The same Call through every door: one body, and one kind of failure.
+
+HTTP speaks of a failure by a status, the command line by an exit code; KINDS
+is the table that both obey. Four doors stand here: the port of everything,
+the port of calls, and the command line with and without a server.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import FAAS, OURS, Server, eventually, script
+
+from faas import KINDS
+
+FUNCTIONS = {
+    "echo": "def fn(input): return input",
+    "empty": "def fn(input): return None",
+    "mirror": "def fn(input, headers): return input[::-1]",
+    "raises": "def fn(input): raise ValueError('no colour')",
+    "leaves": "def fn(input): raise SystemExit(3)",
+    "breaks": "def fn(input): return object()",
+    "floods": "def fn(input): return 'a' * 60_000",
+    "sleeps": "import time\ndef fn(input): time.sleep(1000)",
+    "syntax": "def fn(input) return input",
+    "json": "def fn(input): return {'got': input}",
+}
+SCRIPTS = {"upper": "tr a-z A-Z", "exits": "echo tail; exit 3",
+           "hangs": "sleep 1000", "prints": "head -c 60000 /dev/zero",
+           "plain": "true"}
+
+LIMITS = ["--limit", "output=50000", "--limit", "body=50000",
+          "--limit", "timeout=2"]
+
+
+@pytest.fixture(scope="module")
+def faas(tmp_path_factory):
+    """A server with all of these functions in its folder."""
+    server = Server(tmp_path_factory.mktemp("doors") / "home", LIMITS, None)
+    server.wait_until_ready()
+    for name, text in FUNCTIONS.items():
+        (server.functions / name).mkdir()
+        (server.functions / name / "fn.py").write_text(text)
+    for name, lines in SCRIPTS.items():
+        script(server, name, lines)
+    (server.functions / "plain").chmod(0o644)
+    (server.functions / "bare").write_text("echo no shebang\n")
+    (server.functions / "bare").chmod(0o755)
+    yield server
+    server.stop()
+
+
+def by_http(faas, name, body, url=None):
+    """Call over HTTP; give (kind, body or first line of the failure)."""
+    reply = faas.post("/" + name, body, url=url)
+    kinds = {kind.http: word for word, kind in KINDS.items()} | {200: "ok"}
+    return found(kinds[reply.status], reply.body, reply.body)
+
+
+def by_data_port(faas, name, body):
+    return by_http(faas, name, body, faas.data_url)
+
+
+def by_command(faas, name, body, *more):
+    """Call by the command line; give the same."""
+    clean = {key: os.environ[key] for key in os.environ.keys() - OURS}
+    done = subprocess.run(
+        [sys.executable, FAAS, "invoke", name, "-d", "@-", "--functions",
+         faas.functions, *more], input=body, capture_output=True, timeout=60,
+        cwd=faas.home, env=clean)
+    kinds = {kind.exit: word for word, kind in KINDS.items()} | {0: "ok"}
+    assert b"Traceback (most recent" not in done.stderr.partition(b"\n")[0]
+    return found(kinds[done.returncode], done.stdout,
+                 done.stderr.removeprefix(b"faas: "))
+
+
+def by_command_alone(faas, name, body):
+    """Call where no server runs: with a data folder of its own."""
+    return by_command(faas, name, body, "--data", "data2", "--logs", "logs2",
+                      *LIMITS)
+
+
+def found(kind, body, failure):
+    return kind, body if kind == "ok" else failure.partition(b"\n")[0]
+
+
+DOORS = [by_http, by_data_port, by_command, by_command_alone]
+
+
+@pytest.mark.parametrize("name, body, kind, said", [
+    ("echo", b"hello", "ok", b"hello"),
+    ("echo", b"", "ok", b""),
+    ("echo", bytes(range(256)), "ok", bytes(range(256))),
+    ("echo", b"a" * 40_000, "ok", b"a" * 40_000),
+    ("empty", b"hello", "ok", b""),
+    ("mirror", "\u00e9\u4e2d".encode(), "ok", "\u4e2d\u00e9".encode()),
+    ("json", b"1", "ok", b'{"got": "1"}'),
+    ("upper", b"hello", "ok", b"HELLO"),
+    ("upper", b"", "ok", b""),
+    ("nobody", b"", "not_found", b"Function not found: nobody"),
+    ("raises", b"", "crashed", b"ValueError: no colour"),
+    ("leaves", b"", "crashed", b"its worker exited with status 3"),
+    ("exits", b"", "crashed", b"exits exited with status 3"),
+    ("breaks", b"", "crashed", b"fn returned a object"),
+    ("bare", b"", "crashed", b"bare has no shebang"),
+    ("plain", b"", "denied", b"Permission denied"),
+    ("syntax", b"", "bad_input", b"syntax does not start: SyntaxError"),
+    ("floods", b"", "too_large", b"it answered more than its 50000 bytes"),
+    ("prints", b"", "too_large", b"it wrote more than its 50000 bytes"),
+    ("sleeps", b"", "timeout", b"it ran longer than the function's limit of "
+     b"2 s"),
+    ("hangs", b"", "timeout", b"it ran longer than the function's limit of "
+     b"2 s"),
+    ("a%20b", b"", "bad_input", b"")])
+def test_every_door_gives_the_same_answer(faas, name, body, kind, said):
+    answers = {door.__name__: door(faas, name, body) for door in DOORS}
+    first = answers["by_http"]
+    assert first[0] == kind and first[1].startswith(said)
+    if name == "a%20b":         # each door spells the name as it came to it
+        answers = {door: answer[0] for door, answer in answers.items()}
+        first = kind
+    assert answers == dict.fromkeys(answers, first)
+
+
+def test_a_body_that_is_too_large_is_too_large_at_every_door(faas):
+    answers = [door(faas, "echo", b"a" * 50_001)[0] for door in DOORS]
+    assert answers == ["too_large"] * 4
+
+
+def test_no_free_place_is_busy_at_every_door(server):
+    faas = server("--limit", "concurrency=1", "--limit", "queue=1")
+    script(faas, "waits", f"echo >>{faas.home}/begun\n"
+           f"while [ ! -e {faas.home}/go ]; do sleep 0.05; done")
+    script(faas, "hi", "echo hi")
+    for _ in range(2):          # one that runs and one that waits
+        faas.post("/waits", b"", {"X-tinyFaaS-Async": "1"})
+    eventually((faas.home / "begun").exists)
+    eventually(lambda: faas.post("/waits", b"", {"X-Timeout": "100ms"}
+                                 ).status == 429)
+    for door in by_http, by_data_port, by_command:
+        assert door(faas, "waits", b"")[0] == "busy", door
+    assert by_http(faas, "hi", b"") == ("ok", b"hi\n")
+    (faas.home / "go").touch()
+
+
+def test_every_door_is_remembered_with_its_name(server):
+    faas = server()
+    script(faas, "who", "echo $FAAS_TRIGGER")
+    assert by_http(faas, "who", b"") == by_data_port(faas, "who", b"") == (
+        "ok", b"http\n")
+    assert by_command(faas, "who", b"") == ("ok", b"cli\n")
+    assert by_command_alone(faas, "who", b"") == ("ok", b"cli\n")
+
+
+def test_the_same_key_is_asked_for_by_every_command(server):
+    faas = server("--host", "0.0.0.0")
+    script(faas, "hi", "echo hi")
+    assert by_command(faas, "hi", b"") == ("ok", b"hi\n")
+    (faas.data / "api_key").write_text("0" * 64)    # not the server's own
+    kind, sentence = by_command(faas, "hi", b"")
+    assert kind == "unauthenticated" and b"API key" in sentence
