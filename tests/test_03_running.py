@@ -96,7 +96,7 @@ def run(parent):
     return run
 
 
-# The seven deaths of the banner
+# The seven deaths of the banner, A to G
 
 
 def test_a_program_that_ends_well_gives_its_answer_and_its_log(run):
@@ -104,23 +104,23 @@ def test_a_program_that_ends_well_gives_its_answer_and_its_log(run):
     assert result == faas.Run(b"answer\n", b"log\n", None, {}, "cold")
 
 
-def test_1_a_program_that_hangs_ends_at_its_deadline(run):
+def test_a_a_program_that_hangs_ends_at_its_deadline(run):
     result = run(sh("echo begun; sleep 1000"), b"", soon(0.3))
     assert str(result.error) == "it ran longer than 0.3 s"
     assert result.error.kind == "timeout" and result.out == b"begun\n"
 
 
-def test_1_a_program_that_ignores_signals_ends_too(run):
+def test_a_a_program_that_ignores_signals_ends_too(run):
     result = run(sh("trap '' TERM INT HUP; while :; do sleep 1; done"),
                  b"", soon(0.3))
     assert result.error.kind == "timeout"
 
 
-def test_1_a_program_that_stops_itself_ends_too(run):
+def test_a_a_program_that_stops_itself_ends_too(run):
     assert run(sh("kill -STOP $$"), b"", soon(0.3)).error.kind == "timeout"
 
 
-def test_2_a_child_that_holds_the_pipe_holds_nobody(run):
+def test_b_a_child_that_holds_the_pipe_holds_nobody(run):
     deadline = soon()
     result = run(sh("sleep 1000 & echo hi"), b"", deadline)
     assert (result.out, result.error) == (b"hi\n", None)
@@ -128,7 +128,7 @@ def test_2_a_child_that_holds_the_pipe_holds_nobody(run):
 
 
 @pytest.mark.parametrize("line", ["yes", "yes >&2", "yes & yes >&2"])
-def test_3_output_without_end_is_bounded(run, line):
+def test_c_output_without_end_is_bounded(run, line):
     result = run(sh(line, output=100_000))
     assert str(result.error) == (
         "it wrote more than its 100000 bytes of output")
@@ -136,12 +136,12 @@ def test_3_output_without_end_is_bounded(run, line):
     assert max(len(result.out), len(result.log)) <= 100_000 + 65536
 
 
-def test_3_output_of_exactly_the_limit_is_an_answer(run):
+def test_c_output_of_exactly_the_limit_is_an_answer(run):
     result = run(sh("head -c 100000 /dev/zero", output=100_000))
     assert (len(result.out), result.error) == (100_000, None)
 
 
-def test_4_a_program_sees_its_own_environment_and_none_of_ours(
+def test_d_a_program_sees_its_own_environment_and_none_of_ours(
         run, monkeypatch):
     monkeypatch.setenv("FAAS_TEST_SECRET", "hunter2")
     program = Program(("/usr/bin/env",), env={"ONLY": "this"})
@@ -150,7 +150,7 @@ def test_4_a_program_sees_its_own_environment_and_none_of_ours(
     assert out == f"ONLY=this\nMARK={program.env['MARK']}\n".encode()
 
 
-def test_4_what_we_were_started_with_is_not_in_proc_either():
+def test_d_what_we_were_started_with_is_not_in_proc_either():
     program = sh("cat /proc/self/environ /proc/$PPID/environ")
     script = f"""
         import sys
@@ -168,18 +168,18 @@ def test_4_what_we_were_started_with_is_not_in_proc_either():
     assert b"MARK=" in said.stdout and b"hunter2" not in said.stdout
 
 
-def test_5_a_fork_bomb_is_ended_as_a_whole(run):
+def test_e_a_fork_bomb_is_ended_as_a_whole(run):
     result = run(sh("f() { f | f & }; f; sleep 1000"))
     assert str(result.error) == "it started more than 64 processes"
     assert result.error.kind == "crashed"
 
 
-def test_5_as_many_processes_as_the_limit_allows_are_no_bomb(run):
+def test_e_as_many_processes_as_the_limit_allows_are_no_bomb(run):
     result = run(sh("sleep 0.2 & sleep 0.2 & wait; echo ok", processes=3))
     assert (result.out, result.error) == (b"ok\n", None)
 
 
-def test_6_a_failing_program_is_a_failure_with_the_tail_of_its_output(run):
+def test_f_a_failing_program_is_a_failure_with_the_tail_of_its_output(run):
     result = run(sh("head -c 5000 /dev/zero; echo the end; exit 3"))
     assert str(result.error) == "sh exited with status 3"
     assert result.error.kind == "crashed"
@@ -187,20 +187,20 @@ def test_6_a_failing_program_is_a_failure_with_the_tail_of_its_output(run):
     assert result.error.detail.endswith(b"\0the end\n")
 
 
-def test_6_a_program_ended_by_a_signal_is_a_failure_too(run):
+def test_f_a_program_ended_by_a_signal_is_a_failure_too(run):
     assert str(run(sh("kill -SEGV $$")).error) == "sh was ended by SIGSEGV"
 
 
-def test_6_a_signal_without_a_name_is_a_failure_with_its_number(run):
+def test_f_a_signal_without_a_name_is_a_failure_with_its_number(run):
     assert "40" in str(run(sh("kill -40 $$")).error)
 
 
-def test_7_a_grandchild_that_left_the_group_ends_with_its_program(run):
+def test_g_a_grandchild_that_left_the_group_ends_with_its_program(run):
     result = run(sh("setsid sleep 1000 & sleep 1000"), b"", soon(0.3))
     assert result.error.kind == "timeout"
 
 
-def test_7_an_orphan_in_its_own_session_ends_with_its_program(run):
+def test_g_an_orphan_in_its_own_session_ends_with_its_program(run):
     line = "(setsid sh -c 'sleep 1000 & sleep 1000' &); sleep 1000"
     assert run(sh(line), b"", soon(0.5)).error.kind == "timeout"
 
@@ -209,7 +209,7 @@ def test_7_an_orphan_in_its_own_session_ends_with_its_program(run):
     "setsid sleep 1000 & echo hi",
     "(setsid sh -c 'sleep 1000 & sleep 1000' &) ; echo hi",
     "setsid setsid sh -c 'setsid sleep 1000 & setsid sleep 1000' & echo hi"])
-def test_7_a_daemon_that_outlives_its_program_is_ended_by_the_nursery(
+def test_g_a_daemon_that_outlives_its_program_is_ended_by_the_nursery(
         nursery, line):
     program = sh(line)
     result = faas.run_program(nursery, program, b"", soon())
@@ -359,7 +359,8 @@ def test_what_the_kernel_will_not_run_is_refused_with_the_cure(
 def test_a_missing_file_is_refused(run, tmp_path):
     result = run(sh("")._replace(argv=(str(tmp_path / "gone.sh"),)))
     assert str(result.error) == (
-        "gone.sh cannot be run: No such file or directory")
+        "gone.sh cannot be run with these arguments and variables: "
+        "No such file or directory")
 
 
 def test_a_relative_path_is_meant_from_the_folder_of_the_program(
@@ -470,12 +471,48 @@ def test_a_wait_status_of_zero_is_no_failure():
 # 3.4 Converse
 
 
-def test_the_watch_looks_at_the_next_step_or_at_the_deadline():
-    watch = faas.Watch(1, Limits(), Deadline(8.07), now=8.0)
-    assert watch.patience(8.0) == pytest.approx(watch.STEP)
-    watch.check(now=8.06)       # it looked, so the next look is a step away
-    assert watch.patience(8.06) == pytest.approx(0.01)
-    assert watch.patience(9.0) == 0
+def test_the_watch_looks_soon_and_then_more_and_more_seldom():
+    watch = faas.Watch(os.getpid(), Limits(), Deadline(9.0), now=8.0)
+    now, waits = 8.0, []
+    for _ in range(6):
+        waits.append(watch.patience(now))
+        now += waits[-1] + 1e-6
+        watch.check(now)
+    assert waits == pytest.approx(
+        [watch.STEP / part for part in (16, 8, 4, 2, 1, 1)], rel=1e-3)
+    assert watch.patience(8.99) <= 0.01 and watch.patience(9.0) == 0
+
+
+def crowd(count, line):
+    """Start a shell with some children; give its pid when all are there."""
+    null = os.open(os.devnull, os.O_RDWR)
+    pid = HERE.start(sh(f"for n in $(seq {count}); do {line} & done; "
+                        "exec sleep 1000"), [null, null, null])
+    os.close(null)
+    eventually(lambda: len(faas.family(pid)) == count + 1)
+    return pid
+
+
+def test_zombies_are_no_processes_that_run():
+    pid = crowd(5, ":")         # which ends, and `sleep` never waits for it
+    try:
+        eventually(lambda: sum(map(faas.is_zombie, faas.family(pid))) == 5)
+        assert not faas.outgrown(pid, 1) and faas.outgrown(pid, 0)
+    finally:
+        HERE.end(pid)
+
+
+def test_a_look_at_a_crowd_ends_where_the_limit_is_passed(monkeypatch):
+    """Or a bomb, which grows while somebody walks it, is walked for ever."""
+    pid, looks, children = crowd(50, "sleep 1000"), [], faas.children
+    monkeypatch.setattr(faas, "children",
+                        lambda one: looks.append(one) or children(one))
+    try:
+        assert faas.outgrown(pid, 3)
+        assert len(looks) < 50
+    finally:
+        monkeypatch.undo()
+        HERE.end(pid)
 
 
 def test_the_watch_ends_a_program_at_its_deadline_and_not_before():

@@ -16,7 +16,7 @@ from conftest import eventually
 
 import faas
 from faas import (HERE, Deadline, FaasError, Frame, FrameReader, Limits,
-                  Nursery, Pool, Program, Worker, frame_encode)
+                  NotAsked, Nursery, Pool, Program, Worker, frame_encode)
 
 ECHO = Program(tongue="echo")
 SHELL_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -112,7 +112,7 @@ def frame_bytes(size, meta_size, rest=b""):
     frame_bytes(0, 0), frame_bytes(8, 0), frame_bytes(11, 3, b"{}"),
     frame_bytes(11, 0xffffffff), b"HTTP/1.1 200 OK\r\n"])
 def test_sizes_that_cannot_be_are_refused_before_the_bytes_come(data):
-    with pytest.raises(FaasError, match="are no frame: sizes") as error:
+    with pytest.raises(FaasError, match="no frame: verb .*, sizes") as error:
         FrameReader(most=1000).receive(data)
     assert error.value.kind == "crashed"
 
@@ -166,7 +166,7 @@ def test_several_calls_in_flight_are_answered_in_order_with_their_ids(
     calls = [Frame(number, b"C", {}, b"body %d" % number)
              for number in (5, 3, 4_000_000_000)]
     channel.sendall(b"".join(map(frame_encode, calls)))
-    assert hear(channel, 3) == [call._replace(kind=b"R") for call in calls]
+    assert hear(channel, 3) == [call._replace(verb=b"R") for call in calls]
 
 
 def test_a_worker_may_be_asked_one_byte_at_a_time(channel):
@@ -355,7 +355,8 @@ def test_a_nursery_that_was_killed_takes_its_workers_along(nursery):
     worker = Worker(nursery, ECHO, soon())
     os.kill(nursery.process.pid, signal.SIGKILL)
     eventually(lambda: not is_alive(worker.pid))
-    assert worker.ask({}, b"hi", soon()).error.kind == "crashed"
+    with pytest.raises(NotAsked):
+        worker.ask({}, b"hi", soon())
 
 
 def test_a_program_that_died_with_its_nursery_is_no_success(nursery):
@@ -398,7 +399,8 @@ def test_a_closed_nursery_stays_closed():
     worker = Worker(nursery, ECHO, soon())
     nursery.close()
     before = faas.children(os.getpid())
-    assert worker.ask({}, b"hi", soon()).error.kind == "crashed"
+    with pytest.raises(NotAsked):
+        worker.ask({}, b"hi", soon())
     with pytest.raises(FaasError) as error:
         nursery.start(sh("exit 0"), [0, 1, 2])
     assert error.value.kind == "unavailable"
@@ -480,9 +482,9 @@ def test_orphans_of_a_program_that_ended_go_when_it_is_ended(nursery):
 BY_HAND = """
 import os, struct, sys, time
 
-def say(kind, number, meta=b"{}", body=b""):
+def say(verb, number, meta=b"{}", body=b""):
     size = 9 + len(meta) + len(body)
-    data = struct.pack(">IIcI", size, number, kind, len(meta)) + meta + body
+    data = struct.pack(">IIcI", size, number, verb, len(meta)) + meta + body
     while data:
         data = data[os.write(3, data):]
 
@@ -513,7 +515,7 @@ def test_a_worker_that_is_played_by_hand_works():
 
 
 CROSSED = "its worker answered call {} when asked call 1"
-NO_FRAME = "the worker's bytes are no frame: "
+NO_FRAME = "the bytes are no frame: "
 
 BROKEN = {
     "hangs": ("stay()", "timeout", "it ran longer than 0.5 s"),
@@ -528,7 +530,7 @@ BROKEN = {
         "its worker closed its channel before it answered"),
     "talks nonsense": (
         "os.write(3, b'Hello, world!'); stay()", "crashed",
-        NO_FRAME + "sizes 1214606444 and 1919706145"),
+        NO_FRAME + "verb b'o', sizes 1214606444 and 1919706145"),
     "announces too much": (
         "os.write(3, struct.pack('>IIcI', 1 << 31, 1, b'R', 2)); stay()",
         "too_large", None),
@@ -574,11 +576,11 @@ def test_a_worker_that_breaks_its_contract_has_its_own_sentence(case):
     worker.end()
 
 
-def test_asking_a_worker_that_has_ended_is_a_failure_and_no_exception(
-        nursery):
+def test_a_worker_that_has_ended_was_not_asked(nursery):
     worker = Worker(nursery, ECHO, soon())
     worker.end()
-    assert ask(worker).error.kind == "crashed"
+    with pytest.raises(NotAsked):
+        ask(worker)
     assert worker.end() == 0
 
 
@@ -590,8 +592,17 @@ def test_a_worker_that_does_not_read_the_call_runs_out_of_time():
     assert not os.path.exists(f"/proc/{worker.pid}")
 
 
-def test_a_worker_that_dies_before_it_read_the_call_says_how():
+def test_a_worker_that_was_gone_before_the_call_was_not_asked():
     worker = Worker(HERE, by_hand("say(b'H', 0); os._exit(7)"), soon())
+    eventually(lambda: not is_alive(worker.pid))
+    with pytest.raises(NotAsked):
+        ask(worker)
+    assert not os.path.exists(f"/proc/{worker.pid}")
+
+
+def test_a_worker_that_dies_before_it_read_the_whole_call_says_how():
+    worker = Worker(HERE, by_hand("say(b'H', 0); hear(); os._exit(7)"),
+                    soon())
     error = ask(worker, bytes(5 << 20)).error
     assert str(error) == "its worker exited with status 7"
 
@@ -797,6 +808,22 @@ def test_past_its_limit_a_pool_lets_a_caller_wait_for_a_return(births):
     pool.give_back(worker)
     waiter.join()
     assert got == [(worker, "warm")] and births.count == 1
+
+
+def test_who_has_waited_longest_for_a_worker_gets_it(births):
+    pool, got = Pool(births, least=0, most=1), []
+    worker, _ = pool.lease(soon())
+
+    def wait(number):
+        pool.lease(soon())
+        got.append(number)
+    for number in range(3):
+        threading.Thread(target=wait, args=[number], daemon=True).start()
+        eventually(lambda: len(pool.queue) == number + 1)
+    for count in range(1, 4):
+        pool.give_back(worker)
+        eventually(lambda: got == [*range(count)])
+    assert births.count == 1
 
 
 def test_only_one_caller_forks_while_the_others_wait(births):

@@ -461,14 +461,9 @@ def test_a_function_that_hangs_ends_when_the_caller_said(python3):
 def test_an_answer_past_its_limit_is_a_413_and_names_it(python3):
     call = python3("def fn(input): return 'x' * int(input)")
     assert len(call(b"2000000").body) == 2_000_000
-    answer = call(b"5000000")
+    answer = call(b"2000001")
     assert answer.status == 413 and b"2000000 bytes" in answer.body
     assert call(b"2").body == b"xx"
-
-
-def test_an_answer_one_byte_past_its_limit_is_past_it(python3):
-    call = python3("def fn(input): return 'x' * int(input)")
-    assert call(b"2000001").status == 413
 
 
 def test_printing_without_end_is_a_413_and_names_the_limit(python3):

@@ -176,7 +176,7 @@ def test_a_second_server_on_the_same_data_is_refused(server):
     first = server()
     done = command(first.home, "--port", "0", "--data-port", "0")
     assert done.returncode == 1
-    assert re.fullmatch(rb"faas: another faas.py serves [^\n]+\n", done.stderr)
+    assert re.fullmatch(rb"faas: another faas.py [^\n]+\n", done.stderr)
     assert first.get("/health").status == 200
 
 

@@ -106,7 +106,7 @@ DOORS = [by_http, by_data_port, by_command, by_command_alone]
     ("bare", b"", "crashed", b"bare has no shebang"),
     ("plain", b"", "denied", b"Permission denied"),
     ("syntax", b"", "bad_input", b"syntax does not start: SyntaxError"),
-    ("floods", b"", "too_large", b"it answered more than its 50000 bytes"),
+    ("floods", b"", "too_large", b"it wrote more than its 50000 bytes"),
     ("prints", b"", "too_large", b"it wrote more than its 50000 bytes"),
     ("sleeps", b"", "timeout", b"it ran longer than the function's limit of "
      b"2 s"),
