@@ -1494,10 +1494,6 @@ class Nursery:
 # pool below forks another one when it is needed.
 
 
-class NotAsked(Exception):
-    """The worker was gone before it heard of the call; ask another one."""
-
-
 class Worker:
     """A process that answers calls, one at a time.
 
@@ -1506,14 +1502,14 @@ class Worker:
     >>> worker = Worker(nursery, Program(tongue="echo"), soon)
     >>> worker.ask({}, b"hello", soon).out
     b'hello'
-    >>> os.kill(worker.pid, signal.SIGSTOP)
-    >>> worker.ask({}, b"hello", Deadline(time.monotonic(), "0 s")).error
-    FaasError('it ran longer than 0 s')
+    >>> os.kill(worker.pid, signal.SIGTERM)
+    >>> worker.ask({}, b"hello", soon).error
+    FaasError('its worker was ended by SIGTERM')
     >>> nursery.close()
 
     Errors: FaasError from the constructor, where the function cannot be
-    loaded; from `ask` NotAsked, and nothing else: a failure of the call is
-    the Run's `error`.
+    loaded. `ask` raises nothing: a failure is the Run's `error`, and where
+    the worker was gone before it heard of the call, the Run's `start` is ''.
     """
 
     def __init__(self, parent, program, deadline):
@@ -1551,18 +1547,18 @@ class Worker:
     def exchange(self, data, deadline):
         log = bytearray()
         if not self.alive:
-            raise NotAsked
+            return Run(error=FaasError("crashed", "its worker has ended"),
+                       start="")
+        asked = True
         try:
-            self.send(data, deadline)
+            asked = self.send(data, deadline)
             frame = self.hear(log, deadline)
-        except NotAsked:
-            self.end()
-            raise
         except FaasError as error:
             self.end()
             if error.kind == "too_large":   # A frame has no word for output.
                 error = too_much(self.limits.output)
-            return Run(log=bytes(log), error=error, start="warm")
+            return Run(log=bytes(log), error=error,
+                       start="warm" if asked else "")
         error = None
         if frame.verb == b"E":
             kind = frame.meta.get("kind")
@@ -1571,7 +1567,10 @@ class Worker:
         return Run(frame.body, bytes(log), error, frame.meta, "warm")
 
     def send(self, data, deadline):
-        """Write one frame; a worker that does not read runs out of time."""
+        """Write one frame; False where nobody was there to read any of it.
+
+        Errors: FaasError timeout, for a worker that does not read.
+        """
         rest = memoryview(data)
         while rest:
             try:
@@ -1583,10 +1582,9 @@ class Worker:
                 if left <= 0 or not ready.poll(1000 * left):
                     raise FaasError("timeout", "its worker did not read the "
                                     f"call within {deadline.why}") from None
-            except OSError:
-                if len(rest) == len(data):
-                    raise NotAsked from None
-                return          # It is gone, and hear() will say how.
+            except OSError:     # It is gone, and hear() will say how.
+                return len(rest) < len(data)
+        return True
 
     def hear(self, log, deadline):
         """Wait for the answer to the newest call, and gather its log."""
@@ -1861,10 +1859,8 @@ class Pool:
 #   >>> import timeit
 #   >>> timeit.timeit(lambda: worker.ask({}, b"hi", later), number=1000) < 5
 #   True
-#   >>> nursery.close()
-#   >>> try: worker.ask({}, b"hi", later)
-#   ... except NotAsked: print("nobody there")
-#   nobody there
+#   >>> nursery.close(), worker.ask({}, b"hi", later).error is None
+#   (None, False)
 #
 # Roads not taken ------------------------------------------------------------
 #   multiprocessing's forkserver: it is a nursery, but it imports the caller's
@@ -3963,11 +3959,11 @@ class Platform:
             trace.mark("start", time.monotonic())
             try:
                 run = worker.ask(meta, call.body, deadline)
-                return live.fn, run._replace(start=start)
-            except NotAsked:
-                pass                    # It died while nobody looked.
             finally:
                 live.pool.give_back(worker)
+            if run.start:
+                return live.fn, run._replace(start=start)
+            # It died while nobody looked, and was not asked: another will be.
 
     def remember(self, call, fn, run, result, started, seconds):
         """Write down what happened: log, execution, counters."""
