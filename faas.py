@@ -714,16 +714,14 @@ def children(pid):
     return found
 
 
-def family(pid, most=1 << 20):
-    """List a process and all its descendants, or some `most` of them.
+def family(pid):
+    """List a process and all its descendants.
 
     >>> family(os.getpid())[0] == os.getpid()
     True
     """
     found = [pid]
     for one in found:           # grows while we walk
-        if len(found) > most:
-            break
         found += children(one)
     return found
 
@@ -823,15 +821,19 @@ def exit_error(name, status, limits):
 def outgrown(pid, most):
     """Tell whether more than `most` processes of a family are alive.
 
-    Zombies are counted only where it matters: a shell that starts hundreds
-    of programs one after the other may leave hundreds of them.
+    Zombies do not count: a program that starts hundreds of others, one after
+    the other, and asks nobody how they ended, leaves hundreds of them.
 
     >>> outgrown(os.getpid(), 1000)
     False
     """
-    if len(family(pid, most)) <= most:
-        return False
-    return sum(not is_zombie(one) for one in family(pid)) > most
+    found, alive = [pid], 0
+    for one in found:           # grows while we walk
+        alive += not is_zombie(one)
+        if alive > most:        # A bomb would outrun a walk to the end.
+            return True
+        found += children(one)
+    return False
 
 
 class Watch:
@@ -1562,7 +1564,8 @@ class Worker:
         error = None
         if frame.verb == b"E":
             kind = frame.meta.get("kind")
-            error = FaasError(kind if kind in KINDS else "crashed",
+            known = isinstance(kind, str) and kind in KINDS
+            error = FaasError(kind if known else "crashed",
                               str(frame.meta.get("sentence", "")))
         return Run(frame.body, bytes(log), error, frame.meta, "warm")
 
@@ -1613,6 +1616,9 @@ class Worker:
         if frames[-1].id != self.count or len(frames) > 1:
             raise FaasError("crashed", "its worker answered call "
                             f"{frames[-1].id} when asked call {self.count}")
+        if frames[0].verb not in (b"RE" if self.count else b"HE"):
+            raise FaasError("crashed", "its worker answered with a frame of "
+                            f"verb {frames[0].verb}")
         return frames[0]
 
     def receive(self):
@@ -3359,18 +3365,20 @@ def used_bytes(database):
 class Trace:
     """Spans of one call, as a stopwatch with laps.
 
+    A name that is marked again adds to its span.
+
     >>> trace = Trace(now=1.0)
     >>> trace.mark("queue", now=1.5); trace.mark("run", now=3.5)
     >>> trace.spans
-    [('queue', 0.5), ('run', 2.0)]
+    {'queue': 0.5, 'run': 2.0}
     """
 
     def __init__(self, now):
         self.since = self.last = now
-        self.spans = []
+        self.spans = {}
 
     def mark(self, name, now):
-        self.spans.append((name, now - self.last))
+        self.spans[name] = self.spans.get(name, 0.0) + now - self.last
         self.last = now
 
 
@@ -3509,18 +3517,22 @@ def result_of(run, fn, ident, spans):
     """Turn a Run into the Result that doors can carry.
 
     >>> run = Run(b"half", error=FaasError("timeout", "too late"))
-    >>> result = result_of(run, Function("f", "script", "/f"), "id-1", [])
+    >>> result = result_of(run, Function("f", "script", "/f"), "id-1", {})
     >>> result.kind, result.sentence, result.body
     ('timeout', 'too late', b'')
     """
     if run.error:
         return Result(run.error.kind, run.error.detail, {}, 200,
                       str(run.error), ident, fn.version, run.start,
-                      tuple(spans))
+                      tuple(spans.items()))
     headers = clean_headers(run.meta.get("headers")) or {
         "Content-Type": guess_type(run.out)}
     return Result("ok", run.out, headers, 200, "", ident, fn.version,
-                  run.start, tuple(spans))
+                  run.start, tuple(spans.items()))
+
+
+MAX_LOGGED = 1 << 19        # characters of one run: half of what a log file
+                            # may hold; a failure is told at the end
 
 
 def log_text(call, fn, run):
@@ -3537,6 +3549,9 @@ def log_text(call, fn, run):
         text += f"\n[{run.error.kind}] {run.error}"
     elif alone:
         text += "\n[ok]"
+    if len(text) > MAX_LOGGED:
+        text = (f"[{len(text) - MAX_LOGGED} characters are left out here]\n"
+                + text[-MAX_LOGGED:])
     return text.strip("\n")
 
 
@@ -3759,7 +3774,9 @@ class Platform:
 
     def listing(self):
         """List every Function that could be called, by name."""
-        found = {fn.name: fn for fn in self.shelf.functions()}
+        found = {fn.name: fn for fn in self.shelf.functions()
+                 if fn.source == "upload" or os.path.isdir(
+                     os.path.join(self.functions, fn.name))}
         for name in filter(NAME.fullmatch, os.listdir(self.functions)):
             path = os.path.join(self.functions, name)
             if name in found:
@@ -4090,6 +4107,7 @@ TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"             # RFC 9110, 5.6.2
 REQUEST_LINE = re.compile(rb"(%b) ([\x21-\x7e]+) HTTP/1\.([01])" % TOKEN)
 FIELD_LINE = re.compile(rb"(%b):[ \t]*([\t\x20-\x7e\x80-\xff]*)" % TOKEN)
 HOST = re.compile(r"[A-Za-z0-9._~-]*(:[0-9]{0,5})?|\[[0-9A-Fa-f:.]+\](:\d*)?")
+BARE = re.compile(rb"(?<!\r)\n|\r[^\n]")
 CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(;[\t\x20-\x7e\x80-\xff]*)?")
 
 
@@ -4357,9 +4375,12 @@ class RequestReader:
 
     def until(self, mark, most, status, what):
         """Take the bytes before `mark`, and the mark too."""
-        while (at := self.held.find(mark)) < 0 and len(self.held) <= most:
-            if re.search(rb"(?<!\r)\n|\r[^\n]", self.held):
+        seen = 0        # What was searched once is not searched again.
+        while (at := self.held.find(mark, max(0, seen - 3))) < 0 and (
+                len(self.held) <= most):
+            if BARE.search(self.held, max(0, seen - 1)):
                 raise ProtocolError(400, "a line ends in a bare CR or LF")
+            seen = len(self.held)
             yield
         if not 0 <= at <= most:
             raise ProtocolError(status, f"the {what} is larger than {most} "
@@ -4575,7 +4596,7 @@ def routes_by_word(routes):
     words = [path.split("/")[1] for path in paths if path[1:2] != "{"]
     return {word: [(pattern, [route for route in routes if route.path == path])
                    for path, pattern in paths.items()
-                   if path[1:2] == "{" or path.split("/")[1] == word != ""]
+                   if path[1:2] == "{" or path.split("/")[1] == word]
             for word in [*words, ""]}
 
 
@@ -4778,14 +4799,14 @@ def serve_health(door, request):
 
 def serve_metrics(door, request):
     """Tell Prometheus how many calls ended how (its text format 0.0.4)."""
-    lines = ["# TYPE faas_calls_total counter",
-             "# TYPE faas_call_seconds_total counter"]
-    for labels, (count, seconds) in sorted(
-            door.platform.counters.calls.items()):
-        marks = ",".join(f'{name}="{value}"' for name, value in
-                         zip(("function", "status", "start"), labels))
-        lines += [f"faas_calls_total{{{marks}}} {count}",
-                  f"faas_call_seconds_total{{{marks}}} {seconds:.6f}"]
+    lines, calls = [], sorted(list(door.platform.counters.calls.items()))
+    for which, metric in enumerate(("faas_calls_total",
+                                    "faas_call_seconds_total")):
+        lines.append(f"# TYPE {metric} counter")
+        for labels, numbers in calls:
+            marks = ",".join(f'{name}="{value}"' for name, value in
+                             zip(("function", "status", "start"), labels))
+            lines.append(f"{metric}{{{marks}}} {numbers[which]:.15g}")
     lines.append("# TYPE faas_workers gauge")
     for name, live in sorted(list(door.platform.live.items())):
         if live.pool:
@@ -5295,7 +5316,8 @@ def subfolder(files, path):
     >>> subfolder({"a/b/fn.sh": Item(b""), "c": Item(b"")}, "a/b/")
     {'fn.sh': Item(data=b'', executable=False)}
     """
-    prefix = clean_path(path) + "/" if path.strip("/.") else ""
+    prefix = clean_path(path.strip("/"))
+    prefix += "/" if prefix else ""
     return {name[len(prefix):]: item for name, item in files.items()
             if name.startswith(prefix)}
 
@@ -6210,15 +6232,22 @@ DRAIN = 10.0                # s in which running calls may finish
 
 
 def ready_process():
-    """Prepare this process for many connections; give its stop signals."""
+    """Prepare this process for many connections; give (heard, say).
+
+    A signal writes its number to `say`, and `heard` can wait for it. A lock
+    or a queue would not do: the kernel may hand the signal to any thread, and
+    then the main one, asleep on a lock, does not learn of it.
+    """
     threading.stack_size(STACK)
     # A thousand connections need more descriptors than the usual 1024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    stop = queue.SimpleQueue()      # whose put() a signal may interrupt
+    heard, say = socket.socketpair()
+    say.setblocking(False)
+    signal.set_wakeup_fd(say.fileno())
     for number in signal.SIGTERM, signal.SIGINT:
-        signal.signal(number, lambda number, _: stop.put(number))
-    return stop
+        signal.signal(number, lambda *_: None)
+    return heard, say
 
 
 def start_schedules(args, platform):
@@ -6307,7 +6336,7 @@ def serve(args):
         raise FaasError("bad_input", "every door is turned off")
     data = os.path.abspath(args.data)
     with take_data_folder(data), contextlib.ExitStack() as at_end:
-        stop, platform = ready_process(), platform_of(args)
+        (heard, say), platform = ready_process(), platform_of(args)
         at_end.callback(platform.close, 0.0)
         platform.shelf.sweep()
         schedules = start_schedules(args, platform)
@@ -6317,13 +6346,15 @@ def serve(args):
         at_end.callback(os.remove, note)
         print(greeting(args, listeners, schedules), flush=True)
         return_memory()
-        stop.get()
+        heard.recv(1)
         for listener in listeners:
             listener.stop()
         deadline = time.monotonic() + DRAIN
         for listener in listeners:
             listener.drain(deadline)
         platform.finish(deadline)
+        signal.set_wakeup_fd(-1)
+        say.close()
     return 0
 
 
@@ -6550,7 +6581,7 @@ def do_logs(args):
             log = b""           # It has printed nothing yet.
         # The file may have been rotated: find where we were by its end.
         end = shown[-4096:]
-        at = log.rfind(end) + len(end) if end in log else 0
+        at = log.rfind(end) + len(end) if end and end in log else 0
         fresh = log[at:]
         sys.stdout.buffer.write(fresh)
         sys.stdout.buffer.flush()

@@ -103,7 +103,7 @@ def test_spans_follow_each_other_without_a_gap():
     trace = Trace(now=10.0)
     for name, now in ("queue", 10.25), ("start", 10.25), ("run", 12.5):
         trace.mark(name, now)
-    assert trace.spans == [("queue", 0.25), ("start", 0.0), ("run", 2.25)]
+    assert trace.spans == {"queue": 0.25, "start": 0.0, "run": 2.25}
 
 
 @pytest.mark.parametrize("asked, limit, at, why", [
@@ -214,7 +214,7 @@ FN = Function("f", "python3", "/f", version=4)
 def test_a_run_becomes_a_result_with_its_own_headers():
     run = Run(b"{}", meta={"headers": {"Content-Type": "application/json"}},
               start="warm")
-    result = result_of(run, FN, "id-1", [("run", 1.0)])
+    result = result_of(run, FN, "id-1", {"run": 1.0})
     assert (result.kind, result.body, result.headers) == (
         "ok", b"{}", {"Content-Type": "application/json"})
     assert (result.version, result.start, result.spans) == (
@@ -223,7 +223,7 @@ def test_a_run_becomes_a_result_with_its_own_headers():
 
 def test_a_failed_run_carries_its_tail_and_not_its_output():
     run = Run(b"all", error=FaasError("crashed", "why", b"tail"))
-    result = result_of(run, FN, "id-1", [])
+    result = result_of(run, FN, "id-1", {})
     assert (result.kind, result.sentence, result.body) == ("crashed", "why",
                                                            b"tail")
 
