@@ -4114,9 +4114,9 @@ CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(;[\t\x20-\x7e\x80-\xff]*)?")
 class ProtocolError(Exception):
     """The bytes are not HTTP that can be served; close after answering."""
 
-    def __init__(self, status, sentence):
+    def __init__(self, status, sentence, headers={}):
         super().__init__(sentence)
-        self.status = status
+        self.status, self.headers = status, headers
 
 
 class Request(typing.NamedTuple):
@@ -4962,7 +4962,8 @@ class HttpServer:
             set_time(client, socket.SO_RCVTIMEO, SILENCE)
             self.attend(client)
         except ProtocolError as error:
-            response = text_response(f"{error}\n", error.status)
+            response = text_response(f"{error}\n", error.status,
+                                     error.headers)
             with contextlib.suppress(OSError):
                 send(client, response_encode(response, keep_alive=False))
                 linger(client)
@@ -5523,7 +5524,9 @@ def upload_limit(door, limits):
         try:
             check_guard(door, request)
         except FaasError as error:
-            raise ProtocolError(KINDS[error.kind].http, str(error)) from None
+            refusal = error_response(error)
+            raise ProtocolError(refusal.status, str(error),
+                                refusal.headers) from None
         return MAX_UPLOAD
     return limit_of
 
