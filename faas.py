@@ -1048,7 +1048,7 @@ def run_started(parent, pid, program, ours, body, deadline):
 # machine where this was written, from the question to the answer:
 #
 #       a new interpreter with -I -S, then the function       12 ms
-#       a fork of an interpreter that is there already         2 ms
+#       a fork of an interpreter that is there already         4 ms
 #       a process that is there already                      0.1 ms
 #
 # So workers stay: they are asked over a socket, answer, and wait. And where
@@ -1252,10 +1252,10 @@ def error_frame(number, error):
 # descriptors; and D, end that pid. Descriptors travel beside the bytes, as
 # SCM_RIGHTS (unix(7)): the kernel duplicates them into the receiver.
 #
-# What program does the nursery run? This book, up to its own chapter. "Every
-# prefix is a working program" is no ornament: the nursery is the prefix that
-# ends before chapter 6, so it knows how to fork and speaks every tongue, but
-# has no shelf, no database and no doors. It starts with an empty environment,
+# What program does the nursery run? This book, up to a certain page. Every
+# prefix of it is a working program, and the nursery is the prefix that ends
+# before chapter 6: it knows how to fork and speaks every tongue, but has no
+# shelf, no database and no doors. It starts with an empty environment,
 # because what a process was started with stays readable in /proc, and a
 # worker's entry there is a copy of the nursery's (promise S7).
 
@@ -1293,8 +1293,13 @@ def fence_in(most):
             "/sys/fs/cgroup", "0::/\n"):
         with contextlib.suppress(OSError):
             with open("/proc/self/cgroup") as file:
-                here = next((line for line in file if wanted in line), "")
-            path = f"{tree}{here.rstrip().split(':')[2]}/faas-{os.getpid()}"
+                here = next((line for line in file if wanted in line), "::")
+            above = tree + here.rstrip().split(":")[2].rstrip("/")
+            for name in os.listdir(above):
+                if name.startswith("faas-"):    # Was that one killed?
+                    with contextlib.suppress(OSError):
+                        os.rmdir(f"{above}/{name}")
+            path = f"{above}/faas-{os.getpid()}"
             os.mkdir(path)
             for name, value in ("pids.max", most), ("cgroup.procs", 0):
                 with open(f"{path}/{name}", "w") as file:
@@ -1683,7 +1688,7 @@ class Worker:
 # Ten calls of a function that sleeps a second, and a pool with one worker:
 #
 #       0 ms      call 1 takes the worker; calls 2 to 10 wait
-#       5 ms      nobody came back: call 2 forks, and has a worker at 7 ms
+#       5 ms      nobody came back: call 2 forks, and has a worker at 9 ms
 #      10 ms      call 3 forks, and so on, one at each look
 #      50 ms      all ten run; at 1 s the pool has ten idle workers
 #
@@ -1743,8 +1748,8 @@ class Pool:
     >>> nursery.close()
     """
 
-    PATIENCE = 0.005    # s; about twice what a fork takes: who has waited so
-                        # long has lost more than a fork would have cost
+    PATIENCE = 0.005    # s; somewhat more than a fork takes: who has waited
+                        # so long has lost more than a fork would have cost
 
     def __init__(self, birth, least, most):
         self.birth, self.least, self.most = birth, least, most
