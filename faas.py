@@ -3791,8 +3791,9 @@ class Platform:
             elif os.path.isdir(path):
                 with contextlib.suppress(FaasError, OSError):
                     tongue = choose_tongue("", os.listdir(path))
+                    note = self.failed.get(name, ("", "", ""))[2]
                     found[name] = Function(name, tongue, path,
-                                           source="folder")
+                                           source="folder", note=note)
         return [found[name] for name in sorted(found)]
 
     # 8.4 Deploy, roll back, delete ------------------------------------------
@@ -4709,8 +4710,9 @@ def wrong_method(request, there):
 
 
 def handle(door, request):
-    """Answer one Request: no socket and no clock, and the one place where a
-    FaasError becomes a Response.
+    """Answer one Request, without a socket and without a clock.
+
+    Here, and only here, a FaasError becomes a Response.
 
     >>> health = Route("GET", "/health", "", "open", "",
     ...                lambda door, request: text_response("OK"))
