@@ -4807,13 +4807,13 @@ def serve_health(door, request):
 def serve_metrics(door, request):
     """Tell Prometheus how many calls ended how (its text format 0.0.4)."""
     lines, calls = [], sorted(list(door.platform.counters.calls.items()))
-    for which, metric in enumerate(("faas_calls_total",
-                                    "faas_call_seconds_total")):
+    for metric, which, form in (("faas_calls_total", 0, "d"),
+                                ("faas_call_seconds_total", 1, ".6f")):
         lines.append(f"# TYPE {metric} counter")
         for labels, numbers in calls:
             marks = ",".join(f'{name}="{value}"' for name, value in
                              zip(("function", "status", "start"), labels))
-            lines.append(f"{metric}{{{marks}}} {numbers[which]:.15g}")
+            lines.append(f"{metric}{{{marks}}} {numbers[which]:{form}}")
     lines.append("# TYPE faas_workers gauge")
     for name, live in sorted(list(door.platform.live.items())):
         if live.pool:
