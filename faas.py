@@ -1259,15 +1259,19 @@ def error_frame(number, error):
 # because what a process was started with stays readable in /proc, and a
 # worker's entry there is a copy of the nursery's (promise S7).
 
+# The processors that we were given. The platform will use one of them for
+# itself (9.5); the functions may use all.
+PROCESSORS = os.sched_getaffinity(0)
+
 BOOT = """
 import sys
-path, channel = sys.argv[1:]
+path, channel, *processors = sys.argv[1:]
 with open(path, encoding="utf-8") as file:
     book = file.read()
 prefix = book[:book.index("\\n# Chapter 6.")]
 names = {"__name__": "faas", "__file__": path}
 exec(compile(prefix, path, "exec"), names)
-names["nursery_main"](int(channel))
+names["nursery_main"](int(channel), map(int, processors))
 """
 
 # What most functions import: paid for once, shared by all forks.
@@ -1308,11 +1312,12 @@ def fence_in(most):
     return ""
 
 
-def nursery_main(channel):
+def nursery_main(channel, processors):
     """Be the nursery: fork and end as asked, until the platform is gone."""
     import ctypes
     import importlib
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.sched_setaffinity(0, processors)
     sys.dont_write_bytecode = True      # What is on the shelf stays as it is.
     fence = fence_in(FENCE)
     for name in COMMON:
@@ -1424,7 +1429,8 @@ class Nursery:
             channel = theirs.fileno()
             self.process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", BOOT,
-                 os.path.abspath(__file__), str(channel)],
+                 os.path.abspath(__file__), str(channel),
+                 *map(str, PROCESSORS)],
                 env={}, cwd="/", stdin=subprocess.DEVNULL,
                 pass_fds=[channel], start_new_session=True)
 
@@ -1675,25 +1681,26 @@ class Worker:
 #
 # How many workers? One is too few as soon as a function waits for something:
 # ten calls that each sleep a second would take ten seconds. One per call is
-# too many: sixty-four callers of a function that takes 0.1 ms are served by
-# one worker as fast as two processors can. What tells the two apart is not
-# the queue but whether it moves. So a pool grows when, for a few
-# milliseconds, no worker came back; and one at a time.
+# too many: a burst of sixty calls of 0.1 ms would fork sixty processes for
+# six milliseconds of work. So the pool looks at itself. As long as a worker
+# lies idle now and then, there are enough. When none has for a few
+# milliseconds, one more is forked, and never two at a time.
 #
-#       a caller comes:  an idle worker?         yes -> take the newest
-#                        none has come back
-#                        for PATIENCE seconds?   yes -> fork one more
-#                        else                           wait for one
+#       a caller comes:  an idle worker?               yes -> take the newest
+#                        none was idle for PATIENCE?   yes -> fork one more
+#                        else                          wait for one
 #
 # Ten calls of a function that sleeps a second, and a pool with one worker:
 #
 #       0 ms      call 1 takes the worker; calls 2 to 10 wait
-#       5 ms      nobody came back: call 2 forks, and has a worker at 9 ms
+#       5 ms      nobody was idle: call 2 forks, and has a worker at 9 ms
 #      10 ms      call 3 forks, and so on, one at each look
 #      50 ms      all ten run; at 1 s the pool has ten idle workers
 #
-# Ten calls of one that takes 0.1 ms: the worker is back long before 5 ms have
-# passed, each waiting caller gets it in turn, and nothing is forked.
+# Eight callers who come again as soon as they were answered, and a function
+# of 0.1 ms: after 50 ms each of them finds an idle worker. That is no waste.
+# With fewer, a worker goes from thread to thread, and to wake a thread costs
+# more than the function: eight workers serve them half as fast again as one.
 #
 # Whoever waits has a ticket, and a worker that comes back is handed to the
 # oldest one. Without tickets the thread that brings it back would take it
@@ -1748,13 +1755,13 @@ class Pool:
     >>> nursery.close()
     """
 
-    PATIENCE = 0.005    # s; somewhat more than a fork takes: who has waited
-                        # so long has lost more than a fork would have cost
+    PATIENCE = 0.005    # s; somewhat more than a fork takes, so that growing
+                        # never keeps more than one processor busy
 
     def __init__(self, birth, least, most):
         self.birth, self.least, self.most = birth, least, most
         self.idle, self.size, self.closed = [], 0, False
-        self.last_return, self.growing = 0.0, False
+        self.last_idle, self.growing = 0.0, False
         self.turn, self.queue = threading.Lock(), collections.deque()
 
     def fill(self, deadline):
@@ -1782,6 +1789,7 @@ class Pool:
             if self.closed:
                 raise Retired
             if self.idle:
+                self.last_idle = since
                 return self.idle.pop(), "warm"
             self.queue.append(ticket)
         while True:
@@ -1789,11 +1797,12 @@ class Pool:
                 if ticket.served:
                     break
                 now = time.monotonic()
-                late, grows = now >= deadline.at, self.may_grow(since, now)
+                late, grows = now >= deadline.at, self.may_grow(now)
                 if late or grows:
                     self.queue.remove(ticket)
                 if grows:
                     self.size, self.growing = self.size + 1, True
+                    self.last_idle = now
             if grows:
                 return self.grow(deadline), "cold"
             if late:
@@ -1804,15 +1813,12 @@ class Pool:
             raise Retired
         return ticket.worker, "warm"
 
-    def may_grow(self, since, now):
-        """Tell whether a caller that waits since `since` may fork."""
+    def may_grow(self, now):
+        """Tell whether a caller who finds no idle worker may fork one."""
         if self.size == 0:
             return True
-        stuck = now - max(since, self.last_return) >= self.PATIENCE
-        # A queue that moves, but slowly, deserves help too: hence the tenfold.
-        patient = now - since >= 10 * self.PATIENCE
-        return (stuck or patient) and self.size < self.most and (
-            not self.growing)
+        busy = now - self.last_idle >= self.PATIENCE
+        return busy and self.size < self.most and not self.growing
 
     def grow(self, deadline):
         worker = None
@@ -1829,7 +1835,6 @@ class Pool:
         """Return a worker, alive or not."""
         worker.idle_since = time.monotonic()
         with self.turn:
-            self.last_return = worker.idle_since
             kept = worker.alive and not self.closed
             if not kept:
                 self.size -= 1
@@ -1837,6 +1842,7 @@ class Pool:
                 self.queue.popleft().serve(worker)
             else:
                 self.idle.append(worker)
+                self.last_idle = worker.idle_since
         if not kept:
             worker.end()
 
@@ -1879,8 +1885,8 @@ class Pool:
 #   HTTP between platform and worker, as tinyFaaS does: every language speaks
 #     it, and each call then pays for two parsers (0.3 ms here).
 #   Threads or subinterpreters instead of processes: no way to end one.
-#   Growing by the length of the queue: see 4.5; a fast function under load
-#     would get sixteen workers, and be slower for it.
+#   Growing by the length of the queue: a burst that is over in a millisecond
+#     would leave a crowd of idle processes behind.
 #
 # Real world -----------------------------------------------------------------
 #   Android starts every app by forking a process named zygote, for the same
@@ -3779,7 +3785,8 @@ class Platform:
 
     def listing(self):
         """List every Function that could be called, by name."""
-        found = {fn.name: fn for fn in self.shelf.functions()
+        found = {fn.name: self.with_limits(fn)
+                 for fn in self.shelf.functions()
                  if fn.source == "upload" or os.path.isdir(
                      os.path.join(self.functions, fn.name))}
         for name in filter(NAME.fullmatch, os.listdir(self.functions)):
@@ -3787,13 +3794,15 @@ class Platform:
             if name in found:
                 continue
             if os.path.isfile(path):
-                found[name] = Function(name, "script", path, source="file")
+                found[name] = Function(name, "script", path, source="file",
+                                       limits=self.limits)
             elif os.path.isdir(path):
                 with contextlib.suppress(FaasError, OSError):
                     tongue = choose_tongue("", os.listdir(path))
                     note = self.failed.get(name, ("", "", ""))[2]
-                    found[name] = Function(name, tongue, path,
-                                           source="folder", note=note)
+                    found[name] = Function(
+                        name, tongue, path, limits=self.limits,
+                        source="folder", note=note)
         return [found[name] for name in sorted(found)]
 
     # 8.4 Deploy, roll back, delete ------------------------------------------
@@ -3931,9 +3940,11 @@ class Platform:
         ident, fn = new_id(started), Function(call.fn, "", "")
         try:
             soon = deadline_of(call, self.limits, trace.since)
-            live = self.find_open(call, soon)
+            try:
+                live = self.find_open(call, soon)
+            finally:
+                trace.mark("find", time.monotonic())
             fn = live.fn
-            trace.mark("find", time.monotonic())
             deadline = deadline_of(call, fn.limits, trace.since)
             try:
                 live.gate.enter(deadline)
@@ -4536,8 +4547,9 @@ def result_response(result):
     {'X-Execution-Id': '01a1', 'Server-Timing': 'warm', \
 'X-Function-Version': '3'}
     """
-    trail = {"X-Execution-Id": result.id,
-             "Server-Timing": server_timing(result)}
+    trail = {"X-Execution-Id": result.id}
+    if result.spans or result.start:
+        trail["Server-Timing"] = server_timing(result)
     if result.version:
         trail["X-Function-Version"] = str(result.version)
     if result.kind != "ok":
@@ -4847,6 +4859,12 @@ CALL_ROUTES = (
 #                  75 s of silence: close         "Connection: close", or the
 #                  bad bytes: answer, linger      platform stops: linger, close
 #
+# The interpreter's lock lets one thread run at a time, so a second processor
+# does not make them faster; but to wake a thread on another one costs an
+# interrupt there, and each call wakes several. So the platform keeps its own
+# threads on one processor: a third more calls at 8 connections, half more at
+# 64, on the machine of docs/performance.md. The functions have all of them.
+#
 # socketserver.ThreadingTCPServer would serve as well, but its loop wakes
 # twice a second to see whether it should stop. Shutting down the listening
 # socket wakes accept() at once.
@@ -4855,6 +4873,12 @@ MAX_CONNECTIONS = 2000      # threads; who comes then is sent away
 SEND_TIME = 60.0            # s in which a client must take 64 kB: BODY_RATE
 LINGER = 10.0               # s for a refused client to stop sending
 STACK = 512 << 10           # bytes of a connection's thread
+
+
+def share_processor():
+    """Keep this thread, and those that it will start, on one processor."""
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 FULL = response_encode(text_response("too many connections\n", 503,
@@ -4972,7 +4996,9 @@ class HttpServer:
             response = text_response(f"{error}\n", error.status,
                                      error.headers)
             with contextlib.suppress(OSError):
-                send(client, response_encode(response, keep_alive=False))
+                send(client, response_encode(
+                    response, keep_alive=False,
+                    date=http_date(int(time.time()))))
                 linger(client)
         except OSError:
             pass                # The client is gone, or takes no answer.
@@ -6249,6 +6275,7 @@ def ready_process():
     then the main one, asleep on a lock, does not learn of it.
     """
     threading.stack_size(STACK)
+    share_processor()
     # A thousand connections need more descriptors than the usual 1024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -6290,7 +6317,7 @@ def start_doors(args, listeners, schedules, key):
     """Let each listener serve its routes."""
     platform = schedules.platform
     local, limits = is_loopback(args.host), platform.limits
-    data_url = listeners[-1].url
+    data_url = reachable(listeners[-1].url)
     for listener in listeners:
         everything = listener is listeners[0] and args.port >= 0
         door = Door(platform, ROUTES if everything else CALL_ROUTES, local,
@@ -6729,13 +6756,17 @@ def main(argv=None):
         argv = ["serve", *argv]
     try:
         args = make_parser().parse_args(argv)
-        return args.do(args) or 0
+        status = args.do(args) or 0
+        sys.stdout.flush()
+        return status
     except FaasError as error:
         print(f"faas: {error}", file=sys.stderr)
         print(error.detail.decode("utf-8", "replace"), end="",
               file=sys.stderr)
         return 1 if argv[0] == "serve" else KINDS[error.kind].exit
     except (KeyboardInterrupt, BrokenPipeError):
+        # Whoever read our output has gone; let nothing be written to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 130
     except (OSError, sqlite3.Error) as error:
         print(f"faas: {error}", file=sys.stderr)

@@ -761,35 +761,31 @@ def test_a_pool_grows_when_it_is_stuck(births):
     assert starts == ["warm", "cold", "cold", "cold"] and pool.size == 4
 
 
-def busy_pool(size=1, most=16, last_return=0.0, growing=False):
+def busy_pool(size=1, most=16, last_idle=0.0, growing=False):
     """A pool without workers: whether it may grow is a matter of times."""
     pool = Pool(None, least=1, most=most)
-    pool.size, pool.last_return, pool.growing = size, last_return, growing
+    pool.size, pool.last_idle, pool.growing = size, last_idle, growing
     return pool
 
 
-def test_a_pool_grows_after_its_patience_and_not_before():
+def test_a_pool_grows_when_nobody_was_idle_for_its_patience():
     step = Pool.PATIENCE
-    assert not busy_pool().may_grow(since=9.0, now=9.0 + 0.9 * step)
-    assert busy_pool().may_grow(since=9.0, now=9.0 + 1.1 * step)
+    assert not busy_pool(last_idle=9.0).may_grow(now=9.0 + 0.9 * step)
+    assert busy_pool(last_idle=9.0).may_grow(now=9.0 + 1.1 * step)
 
 
-def test_a_pool_that_moves_does_not_grow():
-    step = Pool.PATIENCE
-    pool = busy_pool(last_return=9.0 + 4.5 * step)
-    assert not pool.may_grow(since=9.0, now=9.0 + 5 * step)
-
-
-def test_a_pool_that_moves_too_slowly_grows():
-    step = Pool.PATIENCE
-    pool = busy_pool(last_return=9.0 + 10.5 * step)
-    assert pool.may_grow(since=9.0, now=9.0 + 11 * step)
+def test_a_pool_where_somebody_is_idle_now_and_then_does_not_grow(births):
+    pool = Pool(births, least=1, most=16)
+    pool.fill(soon())
+    for _ in range(1000):
+        pool.give_back(pool.lease(soon())[0])
+    assert births.count == 1
 
 
 def test_a_pool_grows_by_one_at_a_time_and_to_its_limit():
-    assert not busy_pool(growing=True).may_grow(since=0.0, now=9.0)
-    assert not busy_pool(size=16).may_grow(since=0.0, now=9.0)
-    assert busy_pool(size=0, growing=True).may_grow(since=9.0, now=9.0)
+    assert not busy_pool(growing=True).may_grow(now=9.0)
+    assert not busy_pool(size=16).may_grow(now=9.0)
+    assert busy_pool(size=0, growing=True).may_grow(now=0.0)
 
 
 def test_past_its_limit_a_pool_lets_a_caller_wait_for_a_return(births):
