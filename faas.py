@@ -165,7 +165,7 @@ def toy(folder, port=8080):
     import http.server
     import subprocess
 
-    class Door(http.server.BaseHTTPRequestHandler):
+    class Answer(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             size = int(self.headers.get("Content-Length", 0))
             run = subprocess.run([folder + self.path], capture_output=True,
@@ -174,7 +174,7 @@ def toy(folder, port=8080):
             self.end_headers()
             self.wfile.write(run.stdout)
 
-    return http.server.HTTPServer(("127.0.0.1", port), Door)
+    return http.server.HTTPServer(("127.0.0.1", port), Answer)
 
 
 # It works. It stays in the book as the specification: a test asks the toy and
@@ -237,8 +237,8 @@ import typing
 # The toy knows one answer: 200. A real platform must say why there is none,
 # in each door's own language. One table serves all doors, the exit codes of
 # the command line and the documentation. How the failure of a call looks is
-# decided nowhere else; only bytes that are no HTTP have statuses of their own
-# (chapter 9).
+# decided nowhere else; only bytes that are no HTTP have statuses of their
+# own (chapter 9).
 
 
 class Kind(typing.NamedTuple):
@@ -560,8 +560,8 @@ def lower_limit(name, soft, hard):
 # subprocess.Popen can do most of this by `preexec_fn`, which its own manual
 # calls unsafe in a program with threads: a child forked while another thread
 # held a lock waits for that lock for ever. So we fork ourselves, in a process
-# that has no threads. In this chapter that is whoever reads along; from
-# chapter 4 on it is the nursery.
+# that has no threads. In this chapter that is whoever reads along; later it
+# is the nursery (chapter 4).
 #
 # How does the parent learn that exec failed? By an old trick: a pipe that
 # closes itself when exec succeeds. Silence means success.
@@ -1943,6 +1943,15 @@ TONGUES = {
 }
 
 
+def bundled_tongues():
+    """Give the part of TONGUES that is recognised by a marker.
+
+    >>> list(bundled_tongues())
+    ['binary', 'python3']
+    """
+    return {name: tongue for name, tongue in TONGUES.items() if tongue.marker}
+
+
 def choose_tongue(wanted, paths):
     """Give the tongue of a bundle, from what was asked and what it holds.
 
@@ -1956,8 +1965,7 @@ def choose_tongue(wanted, paths):
     A bundle with more than one marker is what comes first in TONGUES, unless
     it says otherwise. Errors: FaasError bad_input.
     """
-    bundled = {name: tongue for name, tongue in TONGUES.items()
-               if tongue.marker}
+    bundled = bundled_tongues()
     if wanted and wanted not in bundled:
         raise FaasError("bad_input", f"{wanted[:40]!r} is no tongue of this "
                         f"platform: use one of {', '.join(bundled)}")
@@ -2205,10 +2213,10 @@ LOADERS["python3"] = load_python3
 #
 # A requirements.txt is installed once, at deploy time, into the version's own
 # folder: two functions may need two versions of the same package, and a
-# rollback brings back the packages too. pip is a program like any other, so
-# chapter 3 runs it, with its bounds. The digest covers requirements.txt, not
-# what pip found for it: who wants newer packages changes a line in it, and who
-# wants the same ones for ever writes their versions.
+# rollback brings back the packages too. pip is a program like any other, so it
+# is run like any other (chapter 3), with its bounds. The digest covers
+# requirements.txt, not what pip found for it: who wants newer packages changes
+# a line in it, and who wants the same ones for ever writes their versions.
 
 PIP_TIMEOUT = 300.0             # s; numpy from source on a Pi takes longer,
                                 # and is better taken from piwheels
@@ -4402,16 +4410,16 @@ class RequestReader:
         if not 0 <= at <= most:
             raise ProtocolError(status, f"the {what} is larger than {most} "
                                 "bytes")
-        taken = bytes(self.held[:at])
+        piece = bytes(self.held[:at])
         del self.held[:at + len(mark)]
-        return taken
+        return piece
 
     def exactly(self, size):
         while len(self.held) < size:
             yield
-        taken = bytes(self.held[:size])
+        piece = bytes(self.held[:size])
         del self.held[:size]
-        return taken
+        return piece
 
     def chunks(self, most):
         """Take a chunked body (RFC 9112, 7.1) with its trailers."""
@@ -4835,8 +4843,8 @@ def serve_metrics(door, request):
         "Content-Type": "text/plain; version=0.0.4"})
 
 
-# The data plane: calls and nothing else, so it may be shown to strangers.
-# Chapter 10 has the routes of the door that serves everything.
+# The data plane: calls and nothing else, so it may be shown to strangers. The
+# routes of the door that serves everything are in chapter 10.
 
 CALL_ROUTES = (
     Route("*", "/{name}", "tinyFaaS, PiFaaS", "open",
@@ -5196,8 +5204,8 @@ def checked_env(env):
 
 # 10.1 PiFaaS ----------------------------------------------------------------
 #
-# Its functions are the files in functions/, so calling is the call route of
-# chapter 9. What is its own: logs by path, and schedules.
+# Its functions are the files in functions/, so calling is what chapter 9 does
+# for everybody. What is its own: logs by path, and schedules.
 #
 #       $ curl -X POST http://localhost:8080/hello.py
 #       $ curl -X POST http://localhost:8080/schedule/hello.py \
@@ -6699,8 +6707,7 @@ COMMANDS = (        # name, what does it, what it is for, its own arguments
     ("deploy", do_deploy, "make a function of a folder, archive or file", {
         "name": {}, "path": {},
         "--tongue": {"default": "", "help": "if its files do not say",
-                     "choices": [
-            name for name, tongue in TONGUES.items() if tongue.marker]},
+                     "choices": list(bundled_tongues())},
         "--threads": {"type": int, "default": 1, "metavar": "N",
                       "help": "workers to keep ready"},
         "--env": {"action": "append", "default": [], "metavar": "K=V",
