@@ -4884,9 +4884,13 @@ STACK = 512 << 10           # bytes of a connection's thread
 
 
 def share_processor():
-    """Keep this thread, and those that it will start, on one processor."""
+    """Keep this thread, and those that it will start, on one processor.
+
+    Which one, the pid decides, so that two platforms may differ.
+    """
+    ours = sorted(os.sched_getaffinity(0))
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {ours[os.getpid() % len(ours)]})
 
 
 FULL = response_encode(text_response("too many connections\n", 503,

@@ -554,3 +554,20 @@ def test_the_data_folder_has_one_owner(tmp_path):
         faas.take_data_folder(str(tmp_path))
     lock.close()
     faas.take_data_folder(str(tmp_path)).close()
+
+
+def processors_of(pid):
+    """Give the processors of each thread of a process, as sets."""
+    return [os.sched_getaffinity(int(thread))
+            for thread in os.listdir(f"/proc/{pid}/task")]
+
+
+def test_the_platform_keeps_to_one_processor_and_its_functions_have_all(
+        server):
+    here = server()
+    here.upload("f", {"fn.py": "import os\n"
+                      "def fn(input): return sorted(os.sched_getaffinity(0))"})
+    assert json.loads(here.post("/f").body) == sorted(os.sched_getaffinity(0))
+    threads = processors_of(here.pid)
+    assert len(threads) > 3
+    assert all(one == threads[0] and len(one) == 1 for one in threads)
