@@ -6348,6 +6348,12 @@ def write_note(args, data, listeners):
     return path
 
 
+def remove_note(path):
+    """Take the note away, if nobody has done so."""
+    with contextlib.suppress(OSError):
+        os.remove(path)
+
+
 def greeting(args, listeners, schedules):
     """Say in a few lines what runs, where, and what to try."""
     platform = schedules.platform
@@ -6392,7 +6398,7 @@ def serve(args):
         at_end.callback(schedules.close)
         start_doors(args, listeners, schedules, api_key(data))
         note = write_note(args, data, listeners)
-        at_end.callback(os.remove, note)
+        at_end.callback(remove_note, note)
         print(greeting(args, listeners, schedules), flush=True)
         return_memory()
         heard.recv(1)
