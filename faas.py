@@ -55,6 +55,8 @@ Vocabulary: one name, one meaning
     bundle    a zip, a tar or a folder that holds a fn
     digest    the SHA-256 of a bundle's files      e.g. '9f86d081884c7d65...'
     version   a digest with a number and a date    e.g. 3
+    gate      lets some calls of a fn in, and some wait
+    ticket    one caller's place where calls wait
     live      a fn with its gate and its pool: ready to be called
     door      what turns bytes into a Call, and a Result into bytes
     face      the door's imitation of one older platform's API
@@ -573,45 +575,6 @@ def lower_limit(name, soft, hard):
 #       | <-- errno through the pipe -- |  exec failed                (c)
 
 
-def fork_program(program, fds, child=None):
-    """Start `program` with `fds` as descriptors 0, 1, 2, ...; give its pid.
-
-    `child`, if given, is called in the new process instead of exec.
-
-    >>> r, w = os.pipe()
-    >>> pid = fork_program(Program(("/bin/echo", "hi")), [0, w, w])
-    >>> os.read(r, 9)
-    b'hi\\n'
-    >>> _ = end_program(pid), os.close(r), os.close(w)
-
-    Errors: FaasError crashed or denied, where exec refuses; OSError, where
-    the machine has no room for a process. Single-threaded callers only.
-    """
-    parent = os.getpid()
-    heard, say = os.pipe()
-    try:
-        pid = os.fork()                                            # (a)
-    except OSError:
-        os.close(heard)
-        os.close(say)
-        raise
-    if pid == 0:
-        try:
-            become(program, [*fds, say], child, parent)            # (b)
-        except (OSError, ValueError) as error:                     # (c)
-            number = getattr(error, "errno", None) or errno.EINVAL
-            os.write(len(fds), str(number).encode())
-        finally:
-            os._exit(127)
-    os.close(say)
-    with open(heard, "rb") as pipe:
-        number = pipe.read()
-    if number:
-        end_program(pid)
-        raise exec_error(program, int(number))
-    return pid
-
-
 def become(program, fds, child, parent):
     """Turn this fresh child into the program; never returns.
 
@@ -679,6 +642,45 @@ def exec_error(program, number):
                          f"{base} is not installed on this machine")
     return FaasError("crashed", f"{base} cannot be run with these arguments "
                      f"and variables: {os.strerror(number)}")
+
+
+def fork_program(program, fds, child=None):
+    """Start `program` with `fds` as descriptors 0, 1, 2, ...; give its pid.
+
+    `child`, if given, is called in the new process instead of exec.
+
+    >>> r, w = os.pipe()
+    >>> pid = fork_program(Program(("/bin/echo", "hi")), [0, w, w])
+    >>> os.read(r, 9)
+    b'hi\\n'
+    >>> _ = end_program(pid), os.close(r), os.close(w)
+
+    Errors: FaasError crashed or denied, where exec refuses; OSError, where
+    the machine has no room for a process. Single-threaded callers only.
+    """
+    parent = os.getpid()
+    heard, say = os.pipe()
+    try:
+        pid = os.fork()                                            # (a)
+    except OSError:
+        os.close(heard)
+        os.close(say)
+        raise
+    if pid == 0:
+        try:
+            become(program, [*fds, say], child, parent)            # (b)
+        except (OSError, ValueError) as error:                     # (c)
+            number = getattr(error, "errno", None) or errno.EINVAL
+            os.write(len(fds), str(number).encode())
+        finally:
+            os._exit(127)
+    os.close(say)
+    with open(heard, "rb") as pipe:
+        number = pipe.read()
+    if number:
+        end_program(pid)
+        raise exec_error(program, int(number))
+    return pid
 
 
 # 3.3 SHELL: end -------------------------------------------------------------
@@ -955,37 +957,6 @@ class Parent(typing.NamedTuple):
 HERE = Parent(fork_program, end_program)
 
 
-def run_program(parent, program, body, deadline):
-    """Run one program from its start to its end, whatever it does.
-
-    >>> soon = Deadline(time.monotonic() + 0.3, "0.3 s")
-    >>> run_program(HERE, Program(("/bin/cat",)), b"hello", soon).out
-    b'hello'
-    >>> sh = lambda line: Program(("/bin/sh", "-c", line))
-    >>> run_program(HERE, sh("sleep 1000 & echo hi"), b"", soon).out
-    b'hi\\n'
-    >>> run_program(HERE, sh("setsid sleep 1000"), b"", soon).error
-    FaasError('it ran longer than 0.3 s')
-
-    Errors: none; a failure is the Run's `error`.
-    """
-    try:
-        ends = [pipe(), pipe(), pipe()]
-    except OSError as error:
-        return Run(error=no_room(error))
-    theirs = [ends[0][0], ends[1][1], ends[2][1]]
-    ours = [ends[0][1], ends[1][0], ends[2][0]]
-    with ours[0], ours[1], ours[2]:
-        try:
-            with theirs[0], theirs[1], theirs[2]:
-                pid = parent.start(program, [f.fileno() for f in theirs])
-        except FaasError as refusal:
-            return Run(error=refusal)
-        except OSError as error:
-            return Run(error=no_room(error))
-        return run_started(parent, pid, program, ours, body, deadline)
-
-
 def no_room(error):
     """Put into a sentence that the machine has no room for a process."""
     return FaasError("unavailable", "this machine cannot start a process "
@@ -1015,6 +986,37 @@ def run_started(parent, pid, program, ours, body, deadline):
     if error:
         error.detail = bytes(out[-2048:])       # a screenful of what it said
     return Run(bytes(out), bytes(log), error)
+
+
+def run_program(parent, program, body, deadline):
+    """Run one program from its start to its end, whatever it does.
+
+    >>> soon = Deadline(time.monotonic() + 0.3, "0.3 s")
+    >>> run_program(HERE, Program(("/bin/cat",)), b"hello", soon).out
+    b'hello'
+    >>> sh = lambda line: Program(("/bin/sh", "-c", line))
+    >>> run_program(HERE, sh("sleep 1000 & echo hi"), b"", soon).out
+    b'hi\\n'
+    >>> run_program(HERE, sh("setsid sleep 1000"), b"", soon).error
+    FaasError('it ran longer than 0.3 s')
+
+    Errors: none; a failure is the Run's `error`.
+    """
+    try:
+        ends = [pipe(), pipe(), pipe()]
+    except OSError as error:
+        return Run(error=no_room(error))
+    theirs = [ends[0][0], ends[1][1], ends[2][1]]
+    ours = [ends[0][1], ends[1][0], ends[2][0]]
+    with ours[0], ours[1], ours[2]:
+        try:
+            with theirs[0], theirs[1], theirs[2]:
+                pid = parent.start(program, [f.fileno() for f in theirs])
+        except FaasError as refusal:
+            return Run(error=refusal)
+        except OSError as error:
+            return Run(error=no_room(error))
+        return run_started(parent, pid, program, ours, body, deadline)
 
 
 # Try it ---------------------------------------------------------------------
@@ -1183,28 +1185,6 @@ LOADERS = {"echo": lambda program: lambda meta, body: ({}, body)}
 CHANNEL = 3
 
 
-def worker_main(program):
-    """Be a worker: load the function, say hello, answer until the end."""
-    channel = socket.socket(fileno=CHANNEL)
-    channel.set_inheritable(False)      # not for what the function starts
-    sys.stdout, sys.stderr = (
-        open(fd, "w", buffering=1, encoding="utf-8",
-             errors="backslashreplace", closefd=False) for fd in (1, 2))
-    for number in signal.SIGPIPE, signal.SIGXFSZ:
-        signal.signal(number, signal.SIG_IGN)   # It gets exceptions instead.
-    try:
-        handler = LOADERS[program.tongue](program)
-    except Exception as error:          # Whatever an import may raise.
-        channel.sendall(frame_encode(error_frame(0, error)))
-        return
-    channel.sendall(frame_encode(Frame(0, b"H", {})))
-    reader = FrameReader(most=1 << 31)      # The platform bounds what it asks.
-    while data := channel.recv(1 << 16):
-        for frame in reader.receive(data):
-            allow_cpu(program.limits)
-            channel.sendall(frame_encode(answer(handler, frame)))
-
-
 def allow_cpu(limits):
     """Grant this call its own CPU seconds, on top of what was used before."""
     lower_limit("CPU", int(time.process_time()) + 1 + limits.cpu, None)
@@ -1244,6 +1224,28 @@ def error_frame(number, error):
     except Exception:           # Its __str__ is the function's, too.
         pass
     return Frame(number, b"E", {"kind": kind, "sentence": sentence})
+
+
+def worker_main(program):
+    """Be a worker: load the function, say hello, answer until the end."""
+    channel = socket.socket(fileno=CHANNEL)
+    channel.set_inheritable(False)      # not for what the function starts
+    sys.stdout, sys.stderr = (
+        open(fd, "w", buffering=1, encoding="utf-8",
+             errors="backslashreplace", closefd=False) for fd in (1, 2))
+    for number in signal.SIGPIPE, signal.SIGXFSZ:
+        signal.signal(number, signal.SIG_IGN)   # It gets exceptions instead.
+    try:
+        handler = LOADERS[program.tongue](program)
+    except Exception as error:          # Whatever an import may raise.
+        channel.sendall(frame_encode(error_frame(0, error)))
+        return
+    channel.sendall(frame_encode(Frame(0, b"H", {})))
+    reader = FrameReader(most=1 << 31)      # The platform bounds what it asks.
+    while data := channel.recv(1 << 16):
+        for frame in reader.receive(data):
+            allow_cpu(program.limits)
+            channel.sendall(frame_encode(answer(handler, frame)))
 
 
 # 4.3 SHELL: the nursery -----------------------------------------------------
@@ -1312,35 +1314,6 @@ def fence_in(most):
     return ""
 
 
-def nursery_main(channel, processors):
-    """Be the nursery: fork and end as asked, until the platform is gone."""
-    import ctypes
-    import importlib
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    os.sched_setaffinity(0, processors)
-    sys.dont_write_bytecode = True      # What is on the shelf stays as it is.
-    fence = fence_in(FENCE)
-    for name in COMMON:
-        importlib.import_module(name)
-    control, programs = socket.socket(fileno=channel), set()
-    reader = FrameReader(most=1 << 24)      # 100 variables of 10 kB, and room
-    try:
-        while True:
-            frame, fds = hear_request(control, reader)
-            reply = obey(frame, fds, programs)
-            control.sendall(frame_encode(reply))
-    except (EOFError, OSError):     # also in the middle of a reply
-        pass
-    for pid in programs:
-        end_program(pid)
-    end_orphans(set())
-    with contextlib.suppress(OSError):
-        if fence:               # Out of it, and then away with it.
-            with open(os.path.dirname(fence) + "/cgroup.procs", "w") as file:
-                file.write("0")
-            os.rmdir(fence)
-
-
 def hear_request(control, reader):
     """Wait for one request: its frame and the descriptors beside it."""
     fds = []
@@ -1351,6 +1324,28 @@ def hear_request(control, reader):
             raise EOFError
         for frame in reader.receive(data):
             return frame, fds
+
+
+# When a program ends by itself, its orphans rise to the next subreaper above:
+# the nursery. It knows its programs, so whoever else is its child must be
+# such an orphan. This is death G of chapter 3, cured to the end.
+
+
+def end_orphans(programs):
+    """Kill every child of this process that is not one of `programs`.
+
+    Each round kills all that it finds, and their children rise to be found
+    in the next; a family is not deeper than the processes that there are.
+    """
+    for _ in range(1000):
+        orphans = set(children(os.getpid())) - programs
+        if not orphans:
+            return
+        for number in signal.SIGSTOP, signal.SIGKILL:
+            for one in orphans:
+                kill(one, number)
+        for one in orphans:
+            os.waitpid(one, 0)
 
 
 def obey(frame, fds, programs):
@@ -1378,26 +1373,33 @@ def obey(frame, fds, programs):
             os.close(fd)
 
 
-# When a program ends by itself, its orphans rise to the next subreaper above:
-# the nursery. It knows its programs, so whoever else is its child must be
-# such an orphan. This is death G of chapter 3, cured to the end.
-
-
-def end_orphans(programs):
-    """Kill every child of this process that is not one of `programs`.
-
-    Each round kills all that it finds, and their children rise to be found
-    in the next; a family is not deeper than the processes that there are.
-    """
-    for _ in range(1000):
-        orphans = set(children(os.getpid())) - programs
-        if not orphans:
-            return
-        for number in signal.SIGSTOP, signal.SIGKILL:
-            for one in orphans:
-                kill(one, number)
-        for one in orphans:
-            os.waitpid(one, 0)
+def nursery_main(channel, processors):
+    """Be the nursery: fork and end as asked, until the platform is gone."""
+    import ctypes
+    import importlib
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.sched_setaffinity(0, processors)
+    sys.dont_write_bytecode = True      # What is on the shelf stays as it is.
+    fence = fence_in(FENCE)
+    for name in COMMON:
+        importlib.import_module(name)
+    control, programs = socket.socket(fileno=channel), set()
+    reader = FrameReader(most=1 << 24)      # 100 variables of 10 kB, and room
+    try:
+        while True:
+            frame, fds = hear_request(control, reader)
+            reply = obey(frame, fds, programs)
+            control.sendall(frame_encode(reply))
+    except (EOFError, OSError):     # also in the middle of a reply
+        pass
+    for pid in programs:
+        end_program(pid)
+    end_orphans(set())
+    with contextlib.suppress(OSError):
+        if fence:               # Out of it, and then away with it.
+            with open(os.path.dirname(fence) + "/cgroup.procs", "w") as file:
+                file.write("0")
+            os.rmdir(fence)
 
 
 class Nursery:
@@ -2399,39 +2401,6 @@ def clean_path(path):
     return "/".join(parts)
 
 
-def read_bundle(data):
-    """Turn a zip, a tar or a tar.gz into a dict of path and Item.
-
-    >>> sorted(read_bundle(pack_tar({"fn.sh": Item(b"date", True)})).items())
-    [('fn.sh', Item(data=b'date', executable=True))]
-
-    Errors: FaasError bad_input or too_large.
-    """
-    import tarfile
-    import zipfile
-    import zlib
-    files, links, bounds = {}, {}, Bounds(len(data))
-    try:
-        if data.startswith(b"PK"):
-            entries = zip_entries(data, bounds)
-        else:
-            entries = tar_entries(gunzip(data), bounds)
-        for path, item in entries:
-            path = clean_path(path)
-            if path in files or path in links:
-                raise FaasError("bad_input", "the bundle has two entries "
-                                f"called {path!r}")
-            (files if isinstance(item, Item) else links)[path] = item
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError,
-            NotImplementedError, RuntimeError, ValueError, OverflowError,
-            LookupError, struct.error) as error:
-        raise FaasError("bad_input", "the bundle is no zip, tar or tar.gz "
-                        f"that can be read: {error}") from None
-    follow_links(files, links, bounds)
-    check_tree(files)
-    return files
-
-
 def not_a_file(path):
     return FaasError("bad_input", "the bundle has a device or a pipe: "
                      f"{path[:100]!r}")
@@ -2578,6 +2547,39 @@ def check_tree(files):
             if path in files:
                 raise FaasError("bad_input", "the bundle has both a file "
                                 f"and a folder called {path!r}")
+
+
+def read_bundle(data):
+    """Turn a zip, a tar or a tar.gz into a dict of path and Item.
+
+    >>> sorted(read_bundle(pack_tar({"fn.sh": Item(b"date", True)})).items())
+    [('fn.sh', Item(data=b'date', executable=True))]
+
+    Errors: FaasError bad_input or too_large.
+    """
+    import tarfile
+    import zipfile
+    import zlib
+    files, links, bounds = {}, {}, Bounds(len(data))
+    try:
+        if data.startswith(b"PK"):
+            entries = zip_entries(data, bounds)
+        else:
+            entries = tar_entries(gunzip(data), bounds)
+        for path, item in entries:
+            path = clean_path(path)
+            if path in files or path in links:
+                raise FaasError("bad_input", "the bundle has two entries "
+                                f"called {path!r}")
+            (files if isinstance(item, Item) else links)[path] = item
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError,
+            NotImplementedError, RuntimeError, ValueError, OverflowError,
+            LookupError, struct.error) as error:
+        raise FaasError("bad_input", "the bundle is no zip, tar or tar.gz "
+                        f"that can be read: {error}") from None
+    follow_links(files, links, bounds)
+    check_tree(files)
+    return files
 
 
 def pack_tar(files):
@@ -4168,39 +4170,6 @@ class Request(typing.NamedTuple):
         return self.minor == 1 and "close" not in options
 
 
-def head_decode(head):
-    """Turn the head of a request, without its empty line, into a Request.
-
-    >>> request = head_decode(b"GET /f?x=1 HTTP/1.1\\r\\nHost: a")
-    >>> request.method, request.path, request.query, request.get("host")
-    ('GET', '/f', 'x=1', 'a')
-    >>> head_decode(b"GET / HTTP/1.1\\r\\nHost : a")
-    Traceback (most recent call last):
-    ...
-    faas.ProtocolError: the field line b'Host : a' is not of the form \
-name: value
-
-    Errors: ProtocolError. Source: RFC 9112, sections 3 and 5.
-    """
-    first, *lines = head.split(b"\r\n")
-    line = REQUEST_LINE.fullmatch(first)
-    if not line:
-        raise ProtocolError(400, f"the request line {first[:60]!r} is not of "
-                            "the form: method target HTTP/1.1")
-    if len(lines) > MAX_FIELDS:
-        raise ProtocolError(431, f"there are more than {MAX_FIELDS} fields")
-    fields = tuple(map(field_decode, lines))
-    method, target = line[1].decode(), line[2].decode()
-    request = Request(method, target, "", fields, b"", int(line[3]))
-    hosts = [value for name, value in fields if name == "host"]
-    if len(hosts) > 1 or (request.minor == 1 and not hosts):
-        raise ProtocolError(400, f"there are {len(hosts)} Host fields, where "
-                            "HTTP/1.1 needs one")
-    if hosts and not HOST.fullmatch(hosts[0]):
-        raise ProtocolError(400, f"the Host {hosts[0][:60]!r} is no host")
-    return split_target(request)
-
-
 def field_decode(line):
     """Take a field line apart; the name in lower case (RFC 9110, 5.1).
 
@@ -4235,6 +4204,39 @@ def split_target(request):
         raise ProtocolError(400, f"the target {target[:60]!r} is no path")
     path, _, query = target.partition("?")
     return request._replace(path=path, query=query)
+
+
+def head_decode(head):
+    """Turn the head of a request, without its empty line, into a Request.
+
+    >>> request = head_decode(b"GET /f?x=1 HTTP/1.1\\r\\nHost: a")
+    >>> request.method, request.path, request.query, request.get("host")
+    ('GET', '/f', 'x=1', 'a')
+    >>> head_decode(b"GET / HTTP/1.1\\r\\nHost : a")
+    Traceback (most recent call last):
+    ...
+    faas.ProtocolError: the field line b'Host : a' is not of the form \
+name: value
+
+    Errors: ProtocolError. Source: RFC 9112, sections 3 and 5.
+    """
+    first, *lines = head.split(b"\r\n")
+    line = REQUEST_LINE.fullmatch(first)
+    if not line:
+        raise ProtocolError(400, f"the request line {first[:60]!r} is not of "
+                            "the form: method target HTTP/1.1")
+    if len(lines) > MAX_FIELDS:
+        raise ProtocolError(431, f"there are more than {MAX_FIELDS} fields")
+    fields = tuple(map(field_decode, lines))
+    method, target = line[1].decode(), line[2].decode()
+    request = Request(method, target, "", fields, b"", int(line[3]))
+    hosts = [value for name, value in fields if name == "host"]
+    if len(hosts) > 1 or (request.minor == 1 and not hosts):
+        raise ProtocolError(400, f"there are {len(hosts)} Host fields, where "
+                            "HTTP/1.1 needs one")
+    if hosts and not HOST.fullmatch(hosts[0]):
+        raise ProtocolError(400, f"the Host {hosts[0][:60]!r} is no host")
+    return split_target(request)
 
 
 def body_plan(request):
@@ -5665,35 +5667,19 @@ def cron_text(text):
     return " ".join(CRON_MACROS.get(text.strip().lower(), text).split())
 
 
-def cron_parse(text):
-    """Understand a cron expression.
+def cron_number(text, name, low, high, words):
+    """Read a number, or a month or weekday by name.
 
-    >>> sorted(cron_parse("*/25 9-17/4 * * mon").minutes)
-    [0, 25, 50]
-    >>> cron_parse("61 * * * *")
-    Traceback (most recent call last):
-    ...
-    faas.FaasError: Invalid cron expression: the minute '61' is not within \
-0-59
-
-    Errors: FaasError bad_input. Source: crontab(5) of Vixie cron.
+    >>> cron_number("dec", "month", 1, 12, MONTHS)
+    12
     """
-    if "\n" in text or "\r" in text:
-        raise FaasError("bad_input", "Invalid cron expression: it has more "
-                        "than one line")
-    fields = cron_text(text).split()
-    if len(fields) != 5:
-        raise FaasError("bad_input", "Invalid cron expression: it has "
-                        f"{len(fields)} fields instead of minute, hour, day "
-                        "of month, month and weekday")
-    minutes, hours, days, months, weekdays = (
-        frozenset(cron_field(field, *rule))
-        for field, rule in zip(fields, CRON_FIELDS))
-    star = [field.startswith("*") for field in fields]
-    # Vixie cron: where both days are restricted, either of them will do.
-    return Cron(minutes, hours, days, months,
-                frozenset(day % 7 for day in weekdays),
-                not star[2] and not star[4], star[0] or star[1])
+    if text.lower() in words:
+        return words.index(text.lower()) + low
+    if not re.fullmatch("[0-9]{1,4}", text, re.ASCII) or not (
+            low <= int(text) <= high):
+        raise FaasError("bad_input", f"Invalid cron expression: the {name} "
+                        f"{text[:20]!r} is not within {low}-{high}")
+    return int(text)
 
 
 def cron_field(field, name, low, high, words):
@@ -5724,19 +5710,35 @@ def cron_field(field, name, low, high, words):
     return numbers
 
 
-def cron_number(text, name, low, high, words):
-    """Read a number, or a month or weekday by name.
+def cron_parse(text):
+    """Understand a cron expression.
 
-    >>> cron_number("dec", "month", 1, 12, MONTHS)
-    12
+    >>> sorted(cron_parse("*/25 9-17/4 * * mon").minutes)
+    [0, 25, 50]
+    >>> cron_parse("61 * * * *")
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: Invalid cron expression: the minute '61' is not within \
+0-59
+
+    Errors: FaasError bad_input. Source: crontab(5) of Vixie cron.
     """
-    if text.lower() in words:
-        return words.index(text.lower()) + low
-    if not re.fullmatch("[0-9]{1,4}", text, re.ASCII) or not (
-            low <= int(text) <= high):
-        raise FaasError("bad_input", f"Invalid cron expression: the {name} "
-                        f"{text[:20]!r} is not within {low}-{high}")
-    return int(text)
+    if "\n" in text or "\r" in text:
+        raise FaasError("bad_input", "Invalid cron expression: it has more "
+                        "than one line")
+    fields = cron_text(text).split()
+    if len(fields) != 5:
+        raise FaasError("bad_input", "Invalid cron expression: it has "
+                        f"{len(fields)} fields instead of minute, hour, day "
+                        "of month, month and weekday")
+    minutes, hours, days, months, weekdays = (
+        frozenset(cron_field(field, *rule))
+        for field, rule in zip(fields, CRON_FIELDS))
+    star = [field.startswith("*") for field in fields]
+    # Vixie cron: where both days are restricted, either of them will do.
+    return Cron(minutes, hours, days, months,
+                frozenset(day % 7 for day in weekdays),
+                not star[2] and not star[4], star[0] or star[1])
 
 
 # 11.2 The next time ---------------------------------------------------------
