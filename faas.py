@@ -258,7 +258,8 @@ KINDS = {
     "unauthenticated": Kind(401, "4.01", "UNAUTHENTICATED", 3,
                             "the API key is missing or wrong"),
     "denied": Kind(403, "4.03", "PERMISSION_DENIED", 4,
-                   "not executable, or a web page from elsewhere asks"),
+                   "not executable, switched off, or a web page from "
+                   "elsewhere asks"),
     "not_found": Kind(404, "4.04", "NOT_FOUND", 5,
                       "no such function, version or log"),
     "conflict": Kind(409, "4.09", "ABORTED", 6,
@@ -280,7 +281,8 @@ class FaasError(Exception):
     """A failure with a kind from KINDS and a sentence for a person.
 
     `detail` may hold bytes that belong to the answer but not to the
-    sentence, such as the tail of what a failing program printed.
+    sentence, such as the tail of what a failing program printed; `line` is
+    where in the function's text it happened, or 0.
 
     >>> error = FaasError("not_found", "no function is called 'x'")
     >>> KINDS[error.kind].http, str(error)
@@ -290,7 +292,7 @@ class FaasError(Exception):
     def __init__(self, kind, sentence, detail=b""):
         # What a function said may be in it, and that need not be Unicode.
         super().__init__(sentence.encode("utf-8", "replace").decode())
-        self.kind, self.detail = kind, detail
+        self.kind, self.detail, self.line = kind, detail, 0
 
 
 # 2.2 Names ------------------------------------------------------------------
@@ -349,7 +351,7 @@ class Limits(typing.NamedTuple):
     memory: int = 1 << 30       # address space of each process; node needs
                                 # most of it
     cpu: int = 300              # CPU seconds, so that a spin does not outlive
-                                # its timeout
+                                # its timeout; 0 for no bound
     files: int = 512            # open descriptors; a shell's is 1024
     file_size: int = 256 << 20  # one runaway file must not fill an SD card
     processes: int = 64         # a shell pipeline needs 5, a fork bomb all
@@ -367,13 +369,15 @@ class Call(typing.NamedTuple):
     'http'
     """
     fn: str                     # its name
-    body: bytes = b""
+    body: bytes = b""           # what is here of it: see `more`
     headers: dict = {}          # keys spelled as in 'Content-Type'
     method: str = "POST"
     path: str = "/"             # what follows the name: '/items/3'
     query: str = ""             # undecoded: 'a=1&b=2'
     trigger: str = "http"       # or 'cli', 'cron', 'async'
     timeout: float = 0.0        # may shorten the function's; 0 does not
+    more: typing.Iterable = ()  # pieces of the body that are still coming,
+                                # for a tongue that reads as it goes
 
 
 class Result(typing.NamedTuple):
@@ -391,6 +395,17 @@ class Result(typing.NamedTuple):
     version: int = 0
     start: str = ""             # 'cold', 'warm', or '' where nothing ran
     spans: tuple = ()           # (('queue', 0.000012), ('run', 0.0003))
+    more: typing.Any = None     # a Stream (8.1) of what follows the body
+
+
+class Settings(typing.NamedTuple):
+    """What the owner of a function may set without touching its text."""
+    label: str = ""             # a name for people, of any characters
+    description: str = ""
+    disabled: bool = False      # calls are refused
+    keep_days: float = 0        # of its executions; 0 for the platform's
+    keep_answers: bool = False  # with its executions
+    paused: str = ""            # a cron expression that does not run now
 
 
 class Function(typing.NamedTuple):
@@ -409,6 +424,8 @@ class Function(typing.NamedTuple):
     limits: Limits = Limits()
     source: str = "upload"      # or 'folder', 'file': who owns the text
     note: str = ""              # why the newest edit is not what serves
+    id: str = ""                # as good as its name; FaaS-Go's clients use it
+    settings: Settings = Settings()
 
 
 # Try it ---------------------------------------------------------------------
@@ -477,6 +494,8 @@ class Program(typing.NamedTuple):
     env: dict = {}
     limits: Limits = Limits()
     tongue: str = ""
+    reserves: bool = False      # a runtime that reserves more addresses than
+                                # it will ever use, as Node's and Go's do
 
 
 class Deadline(typing.NamedTuple):
@@ -495,6 +514,7 @@ class Run(typing.NamedTuple):
     error: FaasError = None     # why there is no answer
     meta: dict = {}             # {"headers": ...}, where a tongue gives any
     start: str = "cold"
+    more: typing.Any = None     # pieces that follow `out`, from a server (5.9)
 
 
 # 3.1 SHELL: in the child, before it becomes the program ---------------------
@@ -516,7 +536,7 @@ class Run(typing.NamedTuple):
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
 
-def confine(limits, stays=False):
+def confine(limits, stays=False, reserves=False):
     """Bind the calling process, and all that it will start, to `limits`.
 
     A process that `stays` for many calls gets its CPU seconds call by call
@@ -527,13 +547,17 @@ def confine(limits, stays=False):
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for name, most in (("AS", limits.memory), ("FSIZE", limits.file_size),
+    # AS counts every address that was asked for, DATA those of them that can
+    # be written: all that can be counted where most is only reserved.
+    memory = "DATA" if reserves else "AS"
+    for name, most in ((memory, limits.memory), ("FSIZE", limits.file_size),
                        ("NOFILE", limits.files), ("NPROC", 4096),
                        ("CORE", 0)):
         lower_limit(name, most, most)
     # The soft CPU limit sends SIGXCPU, whose name makes a sentence; the hard
     # one, a second later, kills.
-    lower_limit("CPU", limits.cpu, None if stays else limits.cpu + 1)
+    if limits.cpu:
+        lower_limit("CPU", limits.cpu, None if stays else limits.cpu + 1)
     for ignored in signal.SIGPIPE, signal.SIGXFSZ:      # Python ignores them,
         signal.signal(ignored, signal.SIG_DFL)          # and exec would pass
     os.umask(0o022)                                     # that on.
@@ -588,7 +612,7 @@ def become(program, fds, child, parent):
     os.closerange(len(fds), 65536)
     os.setsid()
     os.chdir(program.cwd)
-    confine(program.limits, stays=bool(program.tongue))
+    confine(program.limits, bool(program.tongue), program.reserves)
     if os.getppid() != parent:      # It died before PDEATHSIG was set.
         os._exit(127)
     if child:
@@ -1086,7 +1110,8 @@ import threading
 #    OFFSET  SIZE  FIELD
 #         0     4  size of all that follows, big-endian
 #         4     4  id
-#         8     1  verb: H hello, C call, R result, E error; S, D see 4.3
+#         8     1  verb: H hello, C call, R result, E error; S, D see 4.3;
+#                  Q question, A its answer, L a line for the log, see 4.2
 #         9     4  m, the size of meta
 #        13     m  meta, a JSON object
 #      13+m        body, any bytes
@@ -1140,7 +1165,7 @@ class FrameReader:
         frames = []
         while len(self.held) >= FRAME.size:
             size, number, verb, meta_size = FRAME.unpack_from(self.held)
-            if verb not in b"HCRESD" or meta_size > size - 9:
+            if verb not in b"HCRESDQAL" or meta_size > size - 9:
                 raise FaasError("crashed", "the bytes are no frame: verb "
                                 f"{verb}, sizes {size} and {meta_size}")
             if size > self.most:
@@ -1160,9 +1185,12 @@ def frame_meta(data):
 
     >>> frame_meta(b'{"pid": 7}')
     {'pid': 7}
+
+    Not every language has text apart from bytes. Bytes that are no UTF-8
+    become lone surrogates (PEP 383), and go back as these in JSON's \\u form.
     """
     try:
-        meta = json.loads(data)
+        meta = json.loads(data.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
         meta = None
     if not isinstance(meta, dict):
@@ -1179,15 +1207,78 @@ def frame_meta(data):
 #
 # The worker's descriptors: 0 reads nothing, 1 and 2 are the log, 3 is the
 # socket. So a print() in a function ends in its log, whoever prints.
+#
+# A function may want something that only the platform has: a value that
+# another worker stored, or a secret. It asks for it in the middle of its
+# call, over the same socket, and so the worker needs neither the database
+# nor its password:
+#
+#      platform                                    worker
+#        | --- C 7 --------------------------------> |  a call
+#        | <-- Q 1 {"do": "kv.get", "args": [..]} -- |  it wants to know
+#        | --- A 1 {"value": "41"} ----------------> |
+#        | <-- L 0 {"level": "info"} "was 41" ------ |  it notes something,
+#        | <-- R 7 --------------------------------- |  and answers
+#
+# What may be asked is a matter of chapter 8.
 
-LOADERS = {"echo": lambda program: lambda meta, body: ({}, body)}
+LOADERS = {"echo": lambda program, channel: lambda meta, body: ({}, body)}
 
 CHANNEL = 3
 
 
+class Channel:
+    """The worker's end of its socket.
+
+    >>> ours, theirs = socket.socketpair()
+    >>> channel = Channel(theirs)
+    >>> ours.sendall(frame_encode(Frame(1, b"A", {"value": "41"})))
+    >>> channel.question("kv.get", "hits")
+    '41'
+    >>> FrameReader(most=100).receive(ours.recv(100))[0].meta
+    {'do': 'kv.get', 'args': ['hits']}
+    >>> ours.close(), theirs.close()
+    (None, None)
+    """
+
+    def __init__(self, link):
+        self.link, self.turn, self.asked = link, threading.RLock(), 0
+        self.reader = FrameReader(most=1 << 31)     # The platform bounds it.
+        self.frames = collections.deque()
+
+    def send(self, frame):
+        with self.turn:
+            self.link.sendall(frame_encode(frame))
+
+    def receive(self):
+        """Wait for a Frame; None when the platform is gone."""
+        while not self.frames:
+            data = self.link.recv(1 << 16)
+            if not data:
+                return None
+            self.frames += self.reader.receive(data)
+        return self.frames.popleft()
+
+    def question(self, do, *arguments):
+        """Ask the platform, and give what it says.
+
+        Errors: FaasError bad_input, with the platform's sentence.
+        """
+        with self.turn:         # The function may have threads.
+            self.asked += 1
+            self.send(Frame(self.asked, b"Q", {"do": do, "args": arguments}))
+            frame = self.receive()
+        if frame is None:
+            raise SystemExit
+        if "error" in frame.meta:
+            raise FaasError("bad_input", frame.meta["error"])
+        return frame.meta.get("value")
+
+
 def allow_cpu(limits):
     """Grant this call its own CPU seconds, on top of what was used before."""
-    lower_limit("CPU", int(time.process_time()) + 1 + limits.cpu, None)
+    if limits.cpu:
+        lower_limit("CPU", int(time.process_time()) + 1 + limits.cpu, None)
 
 
 def answer(handler, frame):
@@ -1216,8 +1307,9 @@ def error_frame(number, error):
     "KeyError: 'colour'"
     """
     if isinstance(error, FaasError):
+        where = {"line": error.line} if error.line else {}
         return Frame(number, b"E", {"kind": error.kind,
-                                    "sentence": str(error)})
+                                    "sentence": str(error), **where})
     kind, sentence = "crashed", type(error).__name__
     try:
         sentence = f"{sentence}: {error}".rstrip(": ")
@@ -1228,24 +1320,23 @@ def error_frame(number, error):
 
 def worker_main(program):
     """Be a worker: load the function, say hello, answer until the end."""
-    channel = socket.socket(fileno=CHANNEL)
-    channel.set_inheritable(False)      # not for what the function starts
+    link = socket.socket(fileno=CHANNEL)
+    link.set_inheritable(False)         # not for what the function starts
+    channel = Channel(link)
     sys.stdout, sys.stderr = (
         open(fd, "w", buffering=1, encoding="utf-8",
              errors="backslashreplace", closefd=False) for fd in (1, 2))
     for number in signal.SIGPIPE, signal.SIGXFSZ:
         signal.signal(number, signal.SIG_IGN)   # It gets exceptions instead.
     try:
-        handler = LOADERS[program.tongue](program)
+        handler = LOADERS[program.tongue](program, channel)
     except Exception as error:          # Whatever an import may raise.
-        channel.sendall(frame_encode(error_frame(0, error)))
+        channel.send(error_frame(0, error))
         return
-    channel.sendall(frame_encode(Frame(0, b"H", {})))
-    reader = FrameReader(most=1 << 31)      # The platform bounds what it asks.
-    while data := channel.recv(1 << 16):
-        for frame in reader.receive(data):
-            allow_cpu(program.limits)
-            channel.sendall(frame_encode(answer(handler, frame)))
+    channel.send(Frame(0, b"H", {}))
+    while frame := channel.receive():
+        allow_cpu(program.limits)
+        channel.send(answer(handler, frame))
 
 
 # 4.3 SHELL: the nursery -----------------------------------------------------
@@ -1507,6 +1598,15 @@ class Nursery:
 #
 # In each case the call fails with its own sentence, the process ends, and the
 # pool below forks another one when it is needed.
+#
+# Its questions are answered here, by whoever was given to the constructor;
+# the worker waits meanwhile, so its deadline is the answerer's to keep.
+
+
+def tell_nothing(do, arguments, deadline):
+    """Answer a question of a worker that may ask none."""
+    raise FaasError("bad_input", "functions of this tongue may not ask for "
+                    f"{do}")
 
 
 class Worker:
@@ -1522,13 +1622,15 @@ class Worker:
     FaasError('its worker was ended by SIGTERM')
     >>> nursery.close()
 
+    `tell(do, arguments, deadline)` answers what the worker asks.
+
     Errors: FaasError from the constructor, where the function cannot be
     loaded. `ask` raises nothing: a failure is the Run's `error`, and where
     the worker was gone before it heard of the call, the Run's `start` is ''.
     """
 
-    def __init__(self, parent, program, deadline):
-        self.parent, self.limits = parent, program.limits
+    def __init__(self, parent, program, deadline, tell=tell_nothing):
+        self.parent, self.limits, self.tell = parent, program.limits, tell
         self.count, self.idle_since, self.alive = 0, time.monotonic(), True
         self.reader = FrameReader(most=program.limits.output + 65536)
         self.channel, theirs = socket.socketpair()
@@ -1580,6 +1682,8 @@ class Worker:
             known = isinstance(kind, str) and kind in KINDS
             error = FaasError(kind if known else "crashed",
                               str(frame.meta.get("sentence", "")))
+            line = frame.meta.get("line")
+            error.line = line if isinstance(line, int) else 0
         return Run(frame.body, bytes(log), error, frame.meta, "warm")
 
     def send(self, data, deadline):
@@ -1615,7 +1719,7 @@ class Worker:
                     gone = True
                 else:
                     piece = self.receive()
-                    frames += self.reader.receive(piece)
+                    frames += self.attend(piece, log, deadline)
                     gone = not piece
             if not (frames or gone):
                 watch.check(time.monotonic())
@@ -1639,6 +1743,31 @@ class Worker:
             return self.channel.recv(1 << 16, socket.MSG_DONTWAIT)
         except OSError:
             return b""
+
+    def attend(self, piece, log, deadline):
+        """Give the frames in a piece that answer a call; see to the rest."""
+        answers = []
+        for frame in self.reader.receive(piece):
+            if frame.verb == b"Q":
+                self.send(frame_encode(self.told(frame, deadline)), deadline)
+            elif frame.verb == b"L":
+                self.read_log(log)      # What was printed before, comes first.
+                log += f"[{frame.meta.get('level')}] ".encode() + frame.body
+                log += b"\n"
+                if len(log) > self.limits.output:
+                    raise too_much(self.limits.output)
+            else:
+                answers.append(frame)
+        return answers
+
+    def told(self, frame, deadline):
+        """Answer a question; a failure is an answer, too."""
+        try:
+            value = self.tell(frame.meta.get("do"), frame.meta.get("args"),
+                              deadline)
+            return Frame(frame.id, b"A", {"value": value})
+        except FaasError as error:
+            return Frame(frame.id, b"A", {"error": str(error)})
 
     def read_log(self, log):
         open_still = pull(self.log, log, self.limits.output)
@@ -1760,8 +1889,9 @@ class Pool:
     PATIENCE = 0.005    # s; somewhat more than a fork takes, so that growing
                         # never keeps more than one processor busy
 
-    def __init__(self, birth, least, most):
+    def __init__(self, birth, least, most, patience=PATIENCE):
         self.birth, self.least, self.most = birth, least, most
+        self.patience = patience
         self.idle, self.size, self.closed = [], 0, False
         self.last_idle, self.growing = 0.0, False
         self.turn, self.queue = threading.Lock(), collections.deque()
@@ -1810,7 +1940,7 @@ class Pool:
             if late:
                 raise FaasError("timeout", "no worker came free within "
                                 + deadline.why)
-            ticket.wait(self.PATIENCE)
+            ticket.wait(self.PATIENCE)      # then look again
         if not ticket.worker:
             raise Retired
         return ticket.worker, "warm"
@@ -1819,7 +1949,7 @@ class Pool:
         """Tell whether a caller who finds no idle worker may fork one."""
         if self.size == 0:
             return True
-        busy = now - self.last_idle >= self.PATIENCE
+        busy = now - self.last_idle >= self.patience
         return busy and self.size < self.most and not self.growing
 
     def grow(self, deadline):
@@ -1903,15 +2033,14 @@ class Pool:
 # Everybody who builds a platform decides anew what a function is: a program
 # that reads its input, a Python function with two arguments, a folder with a
 # certain file in it. None of these is the right one, so the platform speaks
-# several. What a tongue is comes down to three questions, and the table below
-# answers them for each:
+# nine of them. What a tongue is comes down to a few questions, and the table
+# below answers them for each:
 #
-#       how is it recognised?    by a file of a certain name, the marker
-#       how does it run?         a process per call, or in a worker
+#       how is it recognised?    by files of certain names, its marks
+#       how does it run?         a process per call, a worker, or a server
 #       what goes in and out?    standard input and output, or arguments
-#
-# Three tongues stand here; others, for Node, Go or Lua, would be more rows of
-# the same table.
+#       what may it choose?      the status and the headers of its answer
+#       what may it ask for?     values and secrets that the platform keeps
 #
 # What a tongue is not: a sandbox, a router, a framework. A function in any of
 # them is a file that can be read, run and tested without the platform:
@@ -1920,51 +2049,107 @@ class Pool:
 #       HELLO
 #       $ python3 -c 'import fn; print(fn.fn("hello", {}))'
 #
+# The rest of the chapter takes them one by one. The shims in JavaScript, Go
+# and Lua are one program written three times: read a frame, call the
+# function, write a frame. Whoever has read 4.2 has read them.
+#
 # Promised: nothing.
+
+import itertools
 
 
 class Tongue(typing.NamedTuple):
     """One contract between the platform and a function's author.
 
-    The code reads the first two columns; people and the docs all of them.
+    The code reads all but `goes_in`, `comes_out` and `taken_from`, which are
+    for people, the docs and notebook 08.
     """
-    marker: str             # the file that a bundle must hold
-    runs: str               # 'process': one per call; or 'worker'
+    marks: tuple            # alternatives of files that a bundle must hold
+    says: bytes             # a pattern that the first such file must match
+    text: str               # the file that its author writes
+    runs: str               # 'process': one per call; 'worker'; 'server'
+    needs: str              # programs, one of which must be installed, and
+    package: str            # the Debian package that has one
+    chooses: bool           # may choose the status and headers of its answer
+    asks: bool              # may ask the platform, and has its variables there
     goes_in: str
     comes_out: str
     taken_from: str
 
 
 TONGUES = {
-    "script": Tongue("", "process", "body on stdin, the rest in variables",
-                     "stdout", "PiFaaS"),
-    "binary": Tongue("fn.sh", "process", "body on stdin, the rest in "
-                     "variables", "stdout", "tinyFaaS"),
-    "python3": Tongue("fn.py", "worker", "fn(input, headers), or fn(input)",
-                      "the value it returns", "tinyFaaS"),
+    "script": Tongue(
+        (), b"", "", "process", "", "", False, False,
+        "body on stdin, the rest in variables", "stdout", "PiFaaS"),
+    "binary": Tongue(
+        ("fn.sh",), b"", "fn.sh", "process", "", "", False, False,
+        "body on stdin, the rest in variables", "stdout", "tinyFaaS"),
+    "python3": Tongue(
+        ("fn.py",), b"", "fn.py", "worker", "", "", False, False,
+        "fn(input, headers), or fn(input)", "the value it returns",
+        "tinyFaaS"),
+    "node": Tongue(
+        ("fn.yaml index.js",), b"", "index.js", "worker", "node", "nodejs",
+        False, False, "(context, cb), the body's JSON", "cb(value), as JSON",
+        "rknizzle/faas"),
+    "nodejs": Tongue(
+        ("package.json",), rb'"name"\s*:\s*"fn"', "index.js", "worker",
+        "node", "nodejs", True, False, "(req, res), as in Express",
+        "res.send, json, status, set, end", "tinyFaaS"),
+    "go": Tongue(
+        ("fn.go",), b"", "fn.go", "worker", "go", "golang-go", False, False,
+        "fn(data, headers)", "(string, error)", "tinyFaaS"),
+    "lua": Tongue(
+        ("main.lua",), b"", "main.lua", "worker",
+        "luajit lua5.1 lua5.4 lua5.3 lua", "luajit", True, True,
+        "handler(ctx, event)", "{statusCode, headers, body}", "FaaS-Go"),
+    "python": Tongue(
+        ("main.py",), rb"(?m)^def handler\(\s*\w+[^,()]*,\s*\w+[^,()]*\)",
+        "main.py", "worker", "", "", True, True,
+        "handler(ctx, event)", '{"statusCode", "headers", "body"}', "ours"),
+    "server": Tongue(
+        ("go.mod", "package.json", "pyproject.toml main.py",
+         "requirements.txt main.py"), b"", "", "server", "", "", True, False,
+        "HTTP, on the port in $PORT", "HTTP", "SmolFaaS"),
 }
 
 
 def bundled_tongues():
-    """Give the part of TONGUES that is recognised by a marker.
+    """Give the part of TONGUES that is recognised by its files.
 
-    >>> list(bundled_tongues())
-    ['binary', 'python3']
+    >>> list(bundled_tongues())[:3]
+    ['binary', 'python3', 'node']
     """
-    return {name: tongue for name, tongue in TONGUES.items() if tongue.marker}
+    return {name: tongue for name, tongue in TONGUES.items() if tongue.marks}
 
 
-def choose_tongue(wanted, paths):
+def has_marks(tongue, paths, read):
+    """Tell whether a bundle's files say that it is of this tongue.
+
+    >>> has_marks(TONGUES["node"], ["index.js"], None)
+    False
+    """
+    for mark in tongue.marks:
+        files = mark.split()
+        if set(files) <= set(paths):
+            return not tongue.says or bool(
+                re.search(tongue.says, read(files[0])))
+    return False
+
+
+def choose_tongue(wanted, paths, read=lambda path: b""):
     """Give the tongue of a bundle, from what was asked and what it holds.
+
+    `read(path)` gives the bytes of one of its files.
 
     >>> choose_tongue("", ["fn.py", "requirements.txt"])
     'python3'
     >>> choose_tongue("python3", ["main.py"])
     Traceback (most recent call last):
     ...
-    faas.FaasError: a python3 function needs a file fn.py at its top
+    faas.FaasError: a python3 function needs at its top: fn.py
 
-    A bundle with more than one marker is what comes first in TONGUES, unless
+    A bundle with the marks of several is what comes first in TONGUES, unless
     it says otherwise. Errors: FaasError bad_input.
     """
     bundled = bundled_tongues()
@@ -1972,14 +2157,52 @@ def choose_tongue(wanted, paths):
         raise FaasError("bad_input", f"{wanted[:40]!r} is no tongue of this "
                         f"platform: use one of {', '.join(bundled)}")
     for name, tongue in bundled.items():
-        if wanted in ("", name) and tongue.marker in paths:
+        # Who says what it is, need not say it in its text.
+        if wanted == name and has_marks(tongue._replace(says=b""), paths,
+                                        read):
+            return name
+        if not wanted and has_marks(tongue, paths, read):
             return name
     if wanted:
-        raise FaasError("bad_input", f"a {wanted} function needs a file "
-                        f"{bundled[wanted].marker} at its top")
-    markers = " or ".join(tongue.marker for tongue in bundled.values())
-    raise FaasError("bad_input", f"there is no {markers} at its top, so it "
-                    "is no function of any tongue")
+        raise FaasError("bad_input", f"a {wanted} function needs at its top: "
+                        + alternatives(bundled[wanted].marks))
+    if "Dockerfile" in paths:
+        raise FaasError("bad_input", "a Dockerfile needs a container engine, "
+                        "and this platform uses none: add a go.mod, a "
+                        "package.json or a main.py with requirements.txt")
+    marks = [mark for tongue in bundled.values() for mark in tongue.marks]
+    raise FaasError("bad_input", "it is no function of any tongue: there is "
+                    f"no {alternatives(marks)} at its top")
+
+
+def alternatives(marks):
+    """Put marks into a sentence.
+
+    >>> alternatives(("go.mod", "fn.yaml index.js"))
+    'go.mod, or fn.yaml and index.js'
+    """
+    return ", or ".join(" and ".join(mark.split()) for mark in marks)
+
+
+def find_tool(tongue, needs="", package=""):
+    """Give the path of the program that a tongue needs, or ''.
+
+    It is looked for when a function is deployed, and again at each start of
+    a worker, for it may have been removed meanwhile.
+
+    Errors: FaasError bad_input, with the package to install.
+    """
+    import shutil
+    programs = (needs or TONGUES[tongue].needs).split()
+    where = os.environ.get("PATH", "") + os.pathsep + SEARCH_PATH
+    for program in programs:
+        if path := shutil.which(program, path=where):
+            return os.path.abspath(path)
+    if programs:
+        raise FaasError("bad_input", f"{tongue} functions need {programs[0]} "
+                        "on this machine: apt install "
+                        + (package or TONGUES[tongue].package))
+    return ""
 
 
 # 5.1 Script and binary: the contract of 1971 --------------------------------
@@ -2003,9 +2226,10 @@ def clean_environment(fn):
     >>> sorted(clean_environment(Function("f", "binary", "/tmp")))[:2]
     ['FAAS_FUNCTION', 'FAAS_VERSION']
     """
+    # Who may ask for its variables does not carry them about (5.5).
+    own = {} if TONGUES[fn.tongue].asks else fn.env
     return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": "/tmp",
-            "FAAS_FUNCTION": fn.name, "FAAS_VERSION": str(fn.version),
-            **fn.env}
+            "FAAS_FUNCTION": fn.name, "FAAS_VERSION": str(fn.version), **own}
 
 
 def cgi_variables(call, ident):
@@ -2030,18 +2254,15 @@ def cgi_variables(call, ident):
     return variables
 
 
-def program_of(fn, call=None, ident=""):
-    """Make the Program of one call, or of a worker if there is no call.
+def program_of(fn, call, ident=""):
+    """Make the Program of one call of a tongue that runs a process per call.
 
     >>> fn = Function("shout", "script", "/srv/functions/shout")
     >>> program = program_of(fn, Call("shout"))
     >>> program.argv, program.cwd
     (('/srv/functions/shout',), '/srv')
     """
-    env = clean_environment(fn)
-    if TONGUES[fn.tongue].runs == "worker":
-        return Program((), fn.folder, env, fn.limits, fn.tongue)
-    env.update(cgi_variables(call, ident))
+    env = {**clean_environment(fn), **cgi_variables(call, ident)}
     if fn.tongue == "script":
         # Run in place, where PiFaaS ran it: beside functions/, not in it.
         above = os.path.dirname(os.path.dirname(fn.folder))
@@ -2152,11 +2373,10 @@ def mark_traceback(lines, folder):
 # would be missing on the next one.
 
 
-def load_python3(program):
-    """Import fn.py and make a handler (meta, body) -> (meta, body) of it.
+def import_module(name):
+    """Import a function's module; give it, and how to call what is in it.
 
-    Errors: FaasError bad_input where there is no fn to call; otherwise
-    whatever the import raises.
+    Errors: whatever the import raises; its traceback is in the log.
     """
     import importlib
     import traceback
@@ -2166,12 +2386,43 @@ def load_python3(program):
     def told(task, *arguments):
         try:
             return task(*arguments)
+        except FaasError:
+            raise
         except Exception as error:
             lines = traceback.format_exception(error)
             sys.stderr.write(mark_traceback(lines, folder))
-            raise
+            failure = FaasError("crashed", error_frame(0, error).meta[
+                "sentence"])
+            failure.line = line_of(error, os.path.join(folder, name + ".py"))
+            raise failure from None
 
-    module = told(importlib.import_module, "fn")
+    return told(importlib.import_module, name), told
+
+
+def line_of(error, path):
+    """Give the line of a file that was being run when an exception came.
+
+    >>> try: json.loads(5)
+    ... except TypeError as error: line_of(error, json.__file__) > 300
+    True
+    """
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno or 0
+    line, step = 0, error.__traceback__
+    while step:
+        if step.tb_frame.f_code.co_filename == path:
+            line = step.tb_lineno
+        step = step.tb_next
+    return line
+
+
+def load_python3(program, channel):
+    """Import fn.py and make a handler (meta, body) -> (meta, body) of it.
+
+    Errors: FaasError bad_input where there is no fn to call; otherwise
+    whatever the import raises.
+    """
+    module, told = import_module("fn")
     fn = getattr(module, "fn", None)
     arguments = count_arguments(fn)
 
@@ -2211,52 +2462,2342 @@ def count_arguments(fn):
 
 LOADERS["python3"] = load_python3
 
-# 5.3 SHELL: dependencies ----------------------------------------------------
+# 5.3 node and nodejs: the same shim for two contracts ------------------------
 #
-# A requirements.txt is installed once, at deploy time, into the version's own
-# folder: two functions may need two versions of the same package, and a
-# rollback brings back the packages too. pip is a program like any other, so it
-# is run like any other (chapter 3), with its bounds. The digest covers
-# requirements.txt, not what pip found for it: who wants newer packages changes
-# a line in it, and who wants the same ones for ever writes their versions.
+#       nodejs, as tinyFaaS has it           node, as rknizzle/faas has it
+#
+#       module.exports = (req, res) => {     module.exports = (context, cb) => {
+#         res.send("hello " + req.body);       cb({hello: context.name});
+#       };                                   };
+#
+# The first looks like a handler of Express, and no Express is needed: of `req`
+# and `res` there is what a function uses. The second gets the body's JSON, and
+# gives back a value. An exception, a promise that is rejected and an error
+# handed to cb are failures.
+#
+# A JavaScript string cannot hold every byte, so `req.body` is for text, and
+# `req.rawBody` is a Buffer with the bytes as they came.
 
-PIP_TIMEOUT = 300.0             # s; numpy from source on a Pi takes longer,
+NODE_SHIM = r"""
+// node -e THIS nodejs, or node -e THIS node, in the function's folder.
+// Descriptor 3 carries the frames of 4.1; stdout and stderr are the log.
+const { inspect } = require("util");
+const FOLDER = process.cwd() + "/";
+const TONGUE = process.argv[1];
+const CALLS = { nodejs: callExpress, node: callBack };
+const TYPES = { html: "text/html", text: "text/plain", csv: "text/csv",
+                json: "application/json", svg: "image/svg+xml" };
+const channel = new (require("net").Socket)(
+  { fd: 3, readable: true, writable: true });
+let running = { id: 0, done: false };   // the call under way; 0 is loading
+
+function finish(call, verb, meta, body = Buffer.alloc(0)) {
+  if (call.done) return console.error("a second answer was left out");
+  call.done = true;
+  if (running === call) running = null;
+  const head = Buffer.alloc(13), text = Buffer.from(JSON.stringify(meta));
+  head.writeUInt32BE(9 + text.length + body.length, 0);
+  head.writeUInt32BE(call.id, 4);
+  head.write(verb, 8);
+  head.writeUInt32BE(text.length, 9);
+  channel.write(Buffer.concat([head, text, body]));
+  if (verb === "E" && call.id === 0) channel.end(() => process.exit(1));
+}
+
+function refuse(call, sentence) {
+  finish(call, "E", { kind: "bad_input", sentence });
+}
+
+// An exception, a rejected promise, cb(error): the call failed. Between two
+// calls there is nobody to tell, so then it is a line in the log.
+function fail(call, error) {
+  const lines = inspect(error).replaceAll(FOLDER, "").split("\n");
+  console.error(lines.filter((line) =>
+    !/^ +at .*(\[eval\]|node:internal)/.test(line)).join("\n"));
+  if (!call || call.done) return;
+  const text = error instanceof Error ? String(error) : inspect(error);
+  finish(call, "E", { kind: call.id ? "crashed" : "bad_input",
+                      sentence: text.split("\n")[0] });
+}
+
+// nodejs: what Express gives a handler, as far as a function needs it.
+async function callExpress(fn, call, meta, rawBody) {
+  const headers = {}, ours = {};
+  for (const [name, value] of Object.entries(meta.headers || {})) {
+    const key = name.toLowerCase();
+    (key.startsWith("x-faas-") ? ours : headers)[key] = value;
+  }
+  const path = ours["x-faas-path"] || "/", search = ours["x-faas-query"];
+  const get = (name) => headers[name.toLowerCase()];
+  await fn({ method: ours["x-faas-method"] || "POST", path,
+             url: path + (search ? "?" + search : ""),
+             query: { ...require("querystring").parse(search) },
+             headers, get, header: get, rawBody, body: rawBody.toString() },
+           new Response(call));
+}
+
+function canonical(name) {      // as the platform spells it: Content-Type
+  return name.toLowerCase().replace(/\b[a-z]/g, (c) => c.toUpperCase());
+}
+
+class Response {
+  statusCode = 200; headers = {}; pieces = [];
+  constructor(call) { this.call = call; }
+  get headersSent() { return this.call.done; }
+  get(name) { return this.headers[canonical(name)]; }
+  set(name, value) {
+    const given = typeof name === "object" ? name : { [name]: value };
+    for (const key in given)
+      this.headers[canonical(key)] = String(given[key]);
+    return this;
+  }
+  header(name, value) { return this.set(name, value); }
+  setHeader(name, value) { return this.set(name, value); }
+  type(t) { return this.set("Content-Type", TYPES[t] || t); }
+  status(n) {
+    if (!Number.isInteger(n) || n < 100 || n > 599)
+      throw new RangeError(`${inspect(n)} is no status: use 100 to 599`);
+    this.statusCode = n;
+    return this;
+  }
+  write(piece) { this.pieces.push(Buffer.from(piece)); return this; }
+  end(piece) {
+    const { statusCode: status, headers } = this.status(this.statusCode);
+    if (piece !== undefined && piece !== null) this.write(piece);
+    finish(this.call, "R", { status, headers }, Buffer.concat(this.pieces));
+    return this;
+  }
+  as(type) { return this.type(this.get("Content-Type") || type); }
+  json(value) {
+    const text = JSON.stringify(value);
+    return this.as("application/json; charset=utf-8").end(text);
+  }
+  send(v) {
+    if (v === undefined || v === null) return this.end();
+    if (typeof v === "string") this.as("text/plain; charset=utf-8");
+    else if (v instanceof Uint8Array) this.as("application/octet-stream");
+    else return this.json(v);
+    return this.end(v);
+  }
+  sendStatus(n) { return this.status(n).send(String(n)); }
+}
+
+// node: the body is JSON, and so is what cb is given.
+async function callBack(fn, call, meta, body) {
+  let context = {}, wrong;
+  try {
+    if (body.length) context = JSON.parse(body);
+    if (Object(context) !== context) wrong = inspect(context).slice(0, 60);
+  } catch (error) {
+    wrong = error.message.replace(/\s+/g, " ");
+  }
+  if (wrong)
+    return refuse(call, "the body is no JSON object or array: " + wrong);
+  const res = new Response(call), cb = (value) =>
+    value instanceof Error ? fail(call, value)
+      : value === undefined ? res.end() : res.json(value);
+  const returned = fn(context, cb), value = await returned;
+  if (fn.length < 2 && returned !== undefined) cb(value);
+}
+
+async function load() {
+  const main = require.resolve(process.cwd());
+  try {
+    return require(main);
+  } catch (error) {             // An ES module cannot always be required.
+    if (!/^ERR_REQUIRE_/.test(error?.code)) throw error;
+    return import(require("url").pathToFileURL(main));
+  }
+}
+
+function serve(loaded) {
+  const fn = loaded?.default ?? loaded, takes = { node: "(context, cb)" };
+  if (typeof fn !== "function")
+    return refuse(running, "index.js must export a function: " +
+      `module.exports = ${takes[TONGUE] || "(req, res)"} => ...`);
+  let size = 0, bytes;          // of the rest of a frame; 0: not yet known
+  channel.on("readable", () => {
+    while ((bytes = channel.read(size || 4)) !== null) {
+      if (size) take(fn, bytes);
+      size = size ? 0 : bytes.readUInt32BE(0);
+    }
+  });
+  finish(running, "H", {});
+}
+
+function take(fn, bytes) {
+  const call = running = { id: bytes.readUInt32BE(0), done: false };
+  const end = 9 + bytes.readUInt32BE(5);
+  const meta = JSON.parse(bytes.subarray(9, end));
+  CALLS[TONGUE](fn, call, meta, bytes.subarray(end))
+    .catch((error) => fail(call, error));
+}
+
+// A print must be in the pipe before the answer is; Node would otherwise
+// keep what does not fit, and write it later.
+for (const stream of [process.stdout, process.stderr])
+  stream._handle?.setBlocking?.(true);
+for (const event of ["uncaughtException", "unhandledRejection"])
+  process.on(event, (error) => fail(running, error));
+for (const event of ["end", "error"])
+  channel.on(event, () => process.exit(0));
+load().then(serve).catch((error) => fail(running, error));
+"""
+
+
+# 5.4 go: a function that is compiled -----------------------------------------
+#
+#       package main
+#
+#       func fn(data string, headers map[string]string) (string, error) {
+#           return "hello " + data, nil
+#       }
+#
+# Go has no interpreter to wait with a shim, so the shim is compiled together
+# with the function, once per digest, when it is deployed (5.10). What does not
+# compile is not deployed, and the answer says which line the compiler means.
+
+GO_SHIM = r"""
+package main
+
+// Written by the platform beside fn.go, before the build. It speaks the
+// frames of 4.1 over descriptor 3; what fn prints goes to the log.
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"syscall"
+)
+
+var faasChannel = os.NewFile(3, "frames")
+
+type faasCall struct {
+	Headers map[string]string `json:"headers"`
+}
+
+type faasError struct {
+	Kind     string `json:"kind"`
+	Sentence string `json:"sentence"`
+}
+
+func faasSend(id uint32, verb byte, meta interface{}, body string) {
+	text, _ := json.Marshal(meta)
+	frame := make([]byte, 13, 13+len(text)+len(body))
+	binary.BigEndian.PutUint32(frame, uint32(9+len(text)+len(body)))
+	binary.BigEndian.PutUint32(frame[4:], id)
+	frame[8] = verb
+	binary.BigEndian.PutUint32(frame[9:], uint32(len(text)))
+	faasChannel.Write(append(append(frame, text...), body...))
+}
+
+func faasRead(most uint32) []byte {
+	data := make([]byte, most)
+	if _, err := io.ReadFull(faasChannel, data); err != nil {
+		os.Exit(0) // The platform has closed the channel.
+	}
+	return data
+}
+
+func faasRun(id uint32, headers map[string]string, body string) {
+	defer func() {
+		if what := recover(); what != nil {
+			fmt.Fprintf(os.Stderr, "panic: %v\n%s", what, debug.Stack())
+			faasFail(id, fmt.Sprintf("panic: %v", what))
+		}
+	}()
+	if out, err := fn(body, headers); err != nil {
+		faasFail(id, err.Error())
+	} else {
+		faasSend(id, 'R', struct{}{}, out)
+	}
+}
+
+func faasFail(id uint32, sentence string) {
+	faasSend(id, 'E', faasError{"crashed", sentence}, "")
+}
+
+func main() {
+	syscall.CloseOnExec(3)
+	faasSend(0, 'H', struct{}{}, "")
+	for {
+		data := faasRead(binary.BigEndian.Uint32(faasRead(4)))
+		size := 9 + binary.BigEndian.Uint32(data[5:])
+		call := faasCall{Headers: map[string]string{}}
+		json.Unmarshal(data[9:size], &call)
+		faasRun(binary.BigEndian.Uint32(data), call.Headers, string(data[size:]))
+	}
+}
+"""
+
+PROGRAM = "faas-program"        # what the compiler makes of a folder
+
+
+# 5.5 Built-in modules -------------------------------------------------------
+#
+# A function in lua, or in python with a handler, finds a small library beside
+# its arguments: crypto.sha256(text), url.parse(text). It was FaaS-Go's and is
+# made of Go's standard library, so it behaves as Go does, down to the layouts
+# of its dates. It is written once: python calls it where it stands, lua over
+# the worker's frames (chapter 4).
+#
+# So all that goes in and out is what JSON can carry. Text is str; bytes that
+# are no UTF-8 are lone surrogates (5.2). To fail is a ValueError with a
+# sentence, which lua gets as `nil, sentence`. And since lua's calls run in the
+# platform, where no signal ends them, each has bounds: of what it makes, and
+# of what it searches for.
+
+MOST_TEXT = 6 << 20         # characters: what a function may answer
+MOST_PARTS = 1 << 20        # of a list: they cost 60 bytes each
+MOST_RANDOM = 1 << 20       # bytes; a key has 32
+MOST_PATTERN = 1000         # characters of a layout or route; most have 30
+
+
+def bounded(size, most=MOST_TEXT):
+    """Refuse to go on with what is too large."""
+    if size > most:
+        raise ValueError(f"{size} characters or parts are more than {most}")
+
+
+def to_bytes(text):
+    return text.encode("utf-8", "surrogateescape")
+
+
+def to_text(data):
+    return data.decode("utf-8", "surrogateescape")
+
+
+LUA_TYPES = {"nil": type(None), "boolean": bool, "number": (int, float),
+             "string": str, "table": (list, tuple, dict)}
+
+
+def lua_type(value):
+    return next((name for name, kind in LUA_TYPES.items()
+                 if isinstance(value, kind)), type(value).__name__)
+
+
+def fit(value, wanted):
+    """Make a value what is wanted, or None.
+
+    A number may stand for a string, as everywhere in Lua, which has only one
+    kind of number: 3.0 is written 3.
+
+    >>> fit(3.0, "string"), fit(2.7, "int"), fit(True, "string")
+    ('3', 2, None)
+    """
+    found = lua_type(value)
+    if found != "number" or wanted not in ("int", "string"):
+        return value if found == wanted else None
+    small = abs(value) < 1 << 63        # so neither nan nor inf
+    if wanted == "int":
+        return int(value) if small else None
+    return str(int(value) if small and value == int(value) else value)
+
+
+def check_arguments(name, takes, given):
+    """Check and fit the arguments of a built-in function.
+
+    >>> check_arguments("strings.repeat", "text:string n:int", [7, 3.0])
+    ['7', 3]
+    >>> check_arguments("crypto.md5", "text:string", [])
+    Traceback (most recent call last):
+    ...
+    TypeError: bad argument #1 to md5 (string expected, got nil)
+    """
+    fitted = []
+    for number, parameter in enumerate(takes.split(), 1):
+        wanted = parameter.partition(":")[2].rstrip("?")
+        value = given[number - 1] if number <= len(given) else None
+        fitted.append(fit(value, wanted))
+        if fitted[-1] is None and (value is not None or parameter[-1] != "?"):
+            got = lua_type(value)
+            wanted = "number" if wanted == "int" != got != "number" else wanted
+            raise TypeError(f"bad argument #{number} to {name.split('.')[-1]} "
+                            f"({wanted} expected, got {got})")
+    return fitted
+
+
+def digest(name, text):
+    import hashlib
+    return hashlib.new(name, to_bytes(text)).hexdigest()
+
+
+def keyed_digest(name, message, key):
+    import hmac
+    return hmac.digest(to_bytes(key), to_bytes(message), name).hex()
+
+
+def base64_encode(data):
+    import binascii
+    bounded(len(data) * 4 // 3)
+    return binascii.b2a_base64(data, newline=False).decode()
+
+
+def base64_decode(text):
+    """Undo base64_encode; only line ends may stand between the letters.
+
+    >>> base64_decode("aG\\nk="), base64_encode(b"hi")
+    ('hi', 'aGk=')
+    """
+    import binascii
+    letters = to_bytes(text).translate(None, b"\r\n")
+    try:
+        return to_text(binascii.a2b_base64(letters, strict_mode=True))
+    except binascii.Error as error:
+        raise ValueError(f"illegal base64 data: {error}") from None
+
+
+# time. A Go layout is not %Y-%m-%d but an example: how would one write one
+# certain moment, whose parts count from 1 to 7?
+#
+#       Mon Jan 2 15:04:05 MST 2006
+#       month 1, day 2, hour 3 (15), minute 4, second 5, year 6, zone -7
+#
+# Each token: how strftime spells it, and the pattern that reads it.
+
+SHORT = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
+LONG = ("January|February|March|April|May|June|July|August|September|October|"
+        "November|December")
+ONE, TWO = "[0-9]{1,2}", "[0-9]{2}"
+
+LAYOUT = {
+    "2006": ("%04Y", "[0-9]{4}"), "06": ("%y", TWO),
+    "January": ("%B", f"(?ai:{LONG})"), "Jan": ("%b", f"(?ai:{SHORT})"),
+    "01": ("%m", TWO), "1": ("%-m", ONE),
+    "Monday": ("%A", "(?ai:(?:Sun|Mon|Tues|Wednes|Thurs|Fri|Satur)day)"),
+    "Mon": ("%a", "(?ai:Sun|Mon|Tue|Wed|Thu|Fri|Sat)"),
+    "02": ("%d", TWO), "2": ("%-d", ONE), "_2": ("%_d", f" ?{ONE}"),
+    "002": ("%j", "[0-9]{3}"), "__2": ("%_j", " {0,2}[0-9]{1,3}"),
+    "15": ("%H", ONE), "03": ("%I", TWO), "3": ("%-I", ONE),
+    "04": ("%M", TWO), "4": ("%-M", ONE),
+    "05": ("%S", TWO), "5": ("%-S", ONE),
+    "PM": ("%p", "AM|PM"), "pm": ("%P", "am|pm"),
+    "MST": ("%Z", "UTC|ChST|MeST|(?:GMT)?[+-]0*(?:2[0-3]|1?[0-9])(?![0-9])|"
+            "GMT|(?:[A-Z]{3,4}T|WITA|[A-Z]{3})(?![A-Z])")}
+for tail in "07", "0700", "07:00", "070000", "07:00:00":
+    reads = "[+-]" + re.sub("0[07]", TWO, tail)
+    LAYOUT |= {"-" + tail: ("%z", reads), "Z" + tail: ("%z", f"Z|{reads}")}
+
+# A fraction of a second, .000 or ,999, is a token too; our seconds are whole.
+# What is no token stands for itself: "Janus" is no month.
+LAYOUT_TOKEN = re.compile(
+    r"(January|Jan(?![a-z])|Monday|Mon(?![a-z])|MST|2006|0[1-6]|002|15|[1-5]|"
+    r"_2(?!006)|__2|PM|pm|[-Z]07(?:0000|:00:00|00|:00)?|"
+    r"[.,](?:0++|9++)(?![0-9]))")
+FRACTION = "(?:[.,][0-9]+)?"    # may follow the seconds, whatever the layout
+
+
+def show_token(token, at):
+    if token[0] in ".,":
+        return token[:10] if token[1] == "0" else ""
+    if token[0] not in "-Z":
+        return time.strftime(LAYOUT[token][0], at)
+    if token[0] == "Z" and at.tm_gmtoff == 0:
+        return "Z"
+    east = abs(at.tm_gmtoff)
+    parts = iter((east // 3600, east // 60 % 60, east % 60))
+    return "+-"[at.tm_gmtoff <= -60] + re.sub(
+        "0[07]", lambda _: f"{next(parts):02}", token[1:])
+
+
+def time_format(seconds, layout):
+    """Write a moment, in the local zone, as the layout writes Go's.
+
+    >>> time_format(86400 * 200, "2006 Jan _2, .00")
+    '1970 Jul 20, .00'
+    """
+    bounded(len(layout), MOST_PATTERN)
+    try:
+        at = time.localtime(seconds)
+    except (OverflowError, OSError):
+        raise ValueError(f"{seconds} is too far away to be a date") from None
+    return LAYOUT_TOKEN.sub(lambda match: show_token(match[0], at), layout)
+
+
+def layout_patterns(layout):
+    """Give (piece, letter of its strftime code, pattern) for each piece.
+
+    >>> list(layout_patterns("5 s"))[1]
+    ('5', 'S', '([0-9]{1,2})(?:[.,][0-9]+)?')
+    """
+    bounded(len(layout), MOST_PATTERN)
+    pieces = LAYOUT_TOKEN.split(layout)    # text, token, ..., token, text
+    for index, piece in enumerate(pieces):
+        letter, last = "", index + 2 >= len(pieces)
+        if index % 2 == 0:              # a space may be several, or the end
+            reads = r"(?: +|\Z)".join(map(re.escape, re.split(" +", piece)))
+        elif piece[0] in ".,":
+            digits = f"[.,][0-9]{{{len(piece) - 1}}}"
+            reads = digits if piece[1] == "0" else FRACTION
+        else:
+            letter, reads = LAYOUT[piece][0][-1], LAYOUT[piece][1]
+        free = letter == "S" and (last or pieces[index + 2][:1] not in ".,")
+        yield piece, letter, f"({reads})" + FRACTION * free
+
+
+def time_parse(text, layout):
+    """Read a moment that was written like the layout; no zone is UTC.
+
+    >>> time_parse("20 Jul 1970", "2 Jan 2006") // 86400
+    200
+    >>> time_parse("31 Feb 1970", "2 Jan 2006")
+    Traceback (most recent call last):
+    ...
+    ValueError: parsing time "31 Feb 1970": day is out of range for month
+    """
+    found, at = {}, 0
+    try:
+        for piece, letter, reads in layout_patterns(layout):
+            match = re.compile(reads).match(text, at)
+            if not match:
+                raise ValueError(f'cannot parse "{text[at:at + 40]}" as '
+                                 f'"{piece[:40]}"')
+            at, found[letter] = match.end(), match[1]
+        if at < len(text):
+            raise ValueError(f'extra text: "{text[at:at + 40]}"')
+        return unix_seconds(found) - seconds_east(found)
+    except ValueError as error:
+        raise ValueError(f'parsing time "{text[:80]}": {error}') from None
+
+
+DAYS = 146_097              # in 400 years
+
+
+def unix_seconds(found):
+    """Count the seconds from 1970 to {strftime's letter: what was read}.
+
+    A layout without a year means Go's year 0. Python's calendar begins with 1
+    and repeats every 400 years, so it is asked about a later one.
+    """
+    import datetime
+    number = {letter: int(digits) for letter, digits in found.items()
+              if letter and letter in "YymdjHIMS"}
+    year = number.get("Y", 0)
+    if "y" in number:
+        year = number["y"] + (1900 if number["y"] >= 69 else 2000)
+    later = 400 + year % 400
+    name = found.get("b", found.get("B", ""))[:3].title()
+    month = SHORT.split("|").index(name) + 1 if name else number.get("m", 1)
+    when = datetime.datetime(later, month, number.get("d", 1), hour_of(found),
+                             number.get("M", 0), number.get("S", 0))
+    if "j" in number:
+        when = when.replace(month=1, day=1)
+        when += datetime.timedelta(number["j"] - 1)
+        if when.year != later:
+            raise ValueError("day of the year is out of range")
+    since = when - datetime.datetime(1970, 1, 1)
+    return (since.days + (year - later) // 400 * DAYS) * 86400 + since.seconds
+
+
+def hour_of(found):
+    hour = int(found.get("H", found.get("I", 0)))
+    if int(found.get("I", 0)) > 12:
+        raise ValueError("hour must be in 0..12")
+    half = found.get("p", found.get("P", "")).upper()
+    return (hour % 12 if half == "AM" and hour == 12 else
+            hour + 12 if half == "PM" and hour < 12 else hour)
+
+
+def seconds_east(found):
+    """Tell how far east of UTC it was written: by a number, or by a name.
+
+    As in Go, a name that is not one of the local zone's says nothing.
+
+    >>> seconds_east({"z": "-02:30"}), seconds_east({"Z": "XYZ"})
+    (-9000, 0)
+    """
+    zone, name = found.get("z", ""), found.get("Z", "")
+    if zone == "Z" or name == "UTC":
+        return 0
+    if zone:
+        digits = zone.replace(":", "") + "0000"
+        hour, minute, second = [int(digits[i:i + 2]) for i in (1, 3, 5)]
+        if hour > 24 or minute > 60 or second > 60:
+            raise ValueError("time zone offset is out of range")
+        return int(zone[0] + "1") * (hour * 3600 + minute * 60 + second)
+    local = dict(zip(time.tzname, (-time.timezone, -time.altzone)))
+    return local.get(name, 0)
+
+
+# url. urllib.parse reads almost anything as a URL; Go refuses what it could
+# not write again, and decodes the parts.
+
+URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*+):)?+(?://([^/?]*))?([^?]*)"
+                 r"\??(.*)", re.DOTALL)
+USERINFO = re.compile(r"[A-Za-z0-9._:~!$&'()*+,;=%@-]*")
+URL_HOST = re.compile(
+    r"\[(?=[^]]*:)[0-9A-Fa-f:.]++(?:%25[^][]+)?\](?::[0-9]*)?|(?:[^\0-\x7f]|"
+    r"""[]A-Za-z0-9._~!$&'()*+,;=:<>"-]|%[89A-Fa-f].|%25)*+""")
+
+
+def percent_decode(text):
+    if bad := re.search("%(?![0-9A-Fa-f]{2}).{0,2}", text, re.DOTALL):
+        raise ValueError(f'invalid URL escape "{bad[0]}"')
+    return to_text(re.sub(b"%(..)", lambda match: bytes([int(match[1], 16)]),
+                          to_bytes(text)))
+
+
+def url_decode(text):
+    return percent_decode(text.replace("+", " "))
+
+
+def url_encode(text):
+    """
+    >>> url_encode("a b&é"), url_decode("a+b%26%C3%A9")
+    ('a+b%26%C3%A9', 'a b&é')
+    """
+    import urllib.parse
+    data = to_bytes(text)
+    bounded(len(data) + 2 * len(re.sub(rb"[\w.~ -]+", b"", data)))
+    return urllib.parse.quote_plus(data)
+
+
+def url_parse(text):
+    """Take a URL apart.
+
+    >>> url_parse("http://a:8/b?c=1&c=2")["query"], url_parse("/b")["path"]
+    ({'c': ['1', '2']}, '/b')
+    """
+    head, _, fragment = text.partition("#")
+    if re.search(r"[\0-\x1f\x7f]", head):
+        raise ValueError("invalid control character in URL")
+    match = URL.fullmatch(head)
+    scheme, authority, path, query = match.groups("")
+    if not scheme and head.startswith("///"):
+        path = head.partition("?")[0]
+    elif match[2] is None and not path.startswith("/"):
+        if not scheme and ":" in path.partition("/")[0]:
+            raise ValueError("first path segment in URL cannot contain colon")
+        path = "" if scheme else path       # mailto:me@example.org has none
+    return {"scheme": scheme.lower(), "path": percent_decode(path),
+            "fragment": percent_decode(fragment), "query": query_parse(query),
+            **authority_parse(authority)}
+
+
+def authority_parse(authority):
+    """Take what stands between // and / apart.
+
+    >>> authority_parse("me:x%41@h:80")
+    {'host': 'h:80', 'username': 'me', 'password': 'xA'}
+    """
+    userinfo, _, host = authority.rpartition("@")
+    port = host.rpartition(":")[2] if ":" in host and host[0] != "[" else ""
+    if not USERINFO.fullmatch(userinfo) or not URL_HOST.fullmatch(host):
+        raise ValueError("invalid character in host name or userinfo")
+    if not re.fullmatch("[0-9]*", port):
+        raise ValueError(f'invalid port "{port[:40]}" after host')
+    username, _, password = map(percent_decode, userinfo.partition(":"))
+    found = {"host": percent_decode(host), "username": username,
+             "password": password}
+    return {name: value for name, value in found.items()
+            if value or name == "host"}
+
+
+def query_parse(query):
+    """Give {name: value}, and a list where a name came more than once.
+
+    As in Go, a pair that cannot be read is left out.
+    """
+    bounded(query.count("&"), 10_000)
+    found = {}
+    for pair in query.split("&"):
+        name, _, value = pair.partition("=")
+        if pair and ";" not in pair:
+            with contextlib.suppress(ValueError):
+                name, value = url_decode(name), url_decode(value)
+                found.setdefault(name, []).append(value)
+    return {name: values if values[1:] else values[0]
+            for name, values in found.items()}
+
+
+# strings, for python; Lua has its own.
+
+def split(text, separator):
+    """
+    >>> split("a,b", ","), split("ab", "")
+    (['a', 'b'], ['a', 'b'])
+    """
+    bounded(text.count(separator), MOST_PARTS)
+    return text.split(separator) if separator else list(text)
+
+
+def join(parts, separator):
+    parts = list(parts.values()) if isinstance(parts, dict) else parts
+    parts = [part if isinstance(part, str) else fit(part, "string") or ""
+             for part in parts]
+    bounded(sum(map(len, parts)) + len(separator) * max(len(parts) - 1, 0))
+    return separator.join(parts)
+
+
+def replace(text, old, new, most):
+    """Replace the first `most`, or all where it is negative or None.
+
+    >>> replace("aaa", "a", "b", 2), replace("aaa", "a", "b", None)
+    ('bba', 'bbb')
+    """
+    times = text.count(old)
+    times = times if most is None or most < 0 else min(most, times)
+    bounded(len(text) + times * (len(new) - len(old)))
+    return text.replace(old, new, times)
+
+
+def change_case(change, text):
+    """Change each letter alone, as Go does.
+
+    >>> change_case(str.upper, "Straße"), change_case(str.lower, "ΣΑΣ")
+    ('STRAßE', 'σασ')
+    """
+    if text.isascii():
+        return change(text)
+    return "".join([new if len(new := change(letter)) == 1 else letter
+                    for letter in text])
+
+
+def repeat(text, times):
+    if times < 0:
+        raise ValueError(f"a text cannot be repeated {times} times")
+    bounded(len(text) * times)
+    return text * times
+
+
+# router. A function gets every path below its own; these tell them apart.
+
+
+def router_match(path, pattern):
+    """Give the parameters of a path that fits a pattern, or None.
+
+    >>> router_match("/users/7/a/b", "/users/:id/*")
+    {'id': '7'}
+    >>> router_match("/users/7", "/users/:id/*")
+    """
+    bounded(len(pattern), MOST_PATTERN)
+    have, want = [[part for part in text.split("/") if part]
+                  for text in (path, pattern)]
+    if want[-1:] == ["*"] and len(have) >= len(want):
+        want.pop()
+        have = have[:len(want)]
+    pairs = list(zip(want, have))
+    if len(have) != len(want) or any(
+            name != part for name, part in pairs if name[0] != ":"):
+        return None
+    return {name[1:]: part for name, part in pairs if name[0] == ":"}
+
+
+def router_fill(pattern, params):
+    """Put parameters into a pattern, :idx before :id.
+
+    >>> router_fill("/a/:id/:idx", {"id": 7, "idx": "x"})
+    '/a/7/x'
+    """
+    bounded(len(pattern), MOST_PATTERN)
+    bounded(len(params or ()), 100)
+    if not params:
+        return pattern
+    names = sorted(params, key=len, reverse=True)
+    parts = re.split(f":({'|'.join(map(re.escape, names))})", pattern)
+    parts[1::2] = [params[name] for name in parts[1::2]]
+    return join(parts, "")
+
+
+# SHELL. What asks the machine: what time is it, and what can nobody guess?
+
+
+def noise(size):
+    if not 0 < size <= MOST_RANDOM:
+        raise ValueError(f"the length must be 1 to {MOST_RANDOM}, not {size}")
+    return os.urandom(size)
+
+
+def random_int(least, most):
+    """
+    >>> random_int(7, 7)
+    7
+    """
+    import random
+    if least > most:
+        raise ValueError(f"there is no number from {least} to {most}")
+    return random.SystemRandom().randint(least, most)
+
+
+def random_string(size):
+    """Draw letters and digits: base64's, without its other two.
+
+    >>> len(random_string(1)), random_string(200).isalnum()
+    (1, True)
+    """
+    letters = base64_encode(noise(size) + os.urandom(64))
+    return re.sub("[+/=]", "", letters)[:size]
+
+
+def random_uuid():
+    import uuid
+    return str(uuid.uuid4())
+
+
+class Builtin(typing.NamedTuple):
+    """One function of a module: what it takes, and what does it.
+
+    >>> takes, do = PURE["crypto.sha1"]
+    >>> do(*check_arguments("crypto.sha1", takes, [7]))[:12]
+    '902ba3cda188'
+    """
+    takes: str                  # '?': may be left out
+    do: typing.Callable         # the arguments -> what JSON can carry
+
+
+HMAC = "message:string key:string"
+
+PURE = {name: Builtin(*row) for name, row in {
+    "crypto.md5": ("text:string", lambda text: digest("md5", text)),
+    "crypto.sha1": ("text:string", lambda text: digest("sha1", text)),
+    "crypto.sha256": ("text:string", lambda text: digest("sha256", text)),
+    "crypto.sha512": ("text:string", lambda text: digest("sha512", text)),
+    "crypto.hmac_sha1": (HMAC, lambda *two: keyed_digest("sha1", *two)),
+    "crypto.hmac_sha256": (HMAC, lambda *two: keyed_digest("sha256", *two)),
+    "crypto.hmac_sha512": (HMAC, lambda *two: keyed_digest("sha512", *two)),
+    "crypto.uuid": ("", random_uuid),
+    "base64.encode": ("text:string", lambda t: base64_encode(to_bytes(t))),
+    "base64.decode": ("text:string", base64_decode),
+    "time.now": ("", lambda: int(time.time())),
+    "time.format": ("seconds:int layout:string", time_format),
+    "time.parse": ("text:string layout:string", time_parse),
+    "url.parse": ("text:string", url_parse),
+    "url.encode": ("text:string", url_encode),
+    "url.decode": ("text:string", url_decode),
+    "strings.trim": ("text:string", str.strip),
+    "strings.trimLeft": ("text:string", lambda t: t.lstrip(" \t\r\n")),
+    "strings.trimRight": ("text:string", lambda t: t.rstrip(" \t\r\n")),
+    "strings.split": ("text:string separator:string", split),
+    "strings.join": ("parts:table separator:string", join),
+    "strings.hasPrefix": ("text:string prefix:string", str.startswith),
+    "strings.hasSuffix": ("text:string suffix:string", str.endswith),
+    "strings.contains": ("text:string part:string", str.__contains__),
+    "strings.replace": ("text:string old:string new:string most:int?",
+                        replace),
+    "strings.toLower": ("text:string", lambda t: change_case(str.lower, t)),
+    "strings.toUpper": ("text:string", lambda t: change_case(str.upper, t)),
+    "strings.repeat": ("text:string times:int", repeat),
+    "random.int": ("min:int max:int", random_int),
+    "random.float": ("", lambda: (int.from_bytes(os.urandom(7)) >> 3) / 2**53),
+    "random.string": ("length:int", random_string),
+    "random.bytes": ("length:int", lambda size: base64_encode(noise(size))),
+    "random.hex": ("length:int", lambda size: noise(size).hex()),
+    "random.id": ("", lambda: new_id(time.time())),
+    "router.match": ("path:string pattern:string",
+                     lambda *two: router_match(*two) is not None),
+    "router.params": ("path:string pattern:string",
+                      lambda *two: router_match(*two) or {}),
+}.items()}
+
+# What only the platform can do has no `do` here: a worker asks for it (4.2),
+# and the other half is in 8.2.
+
+BUILTINS = {
+    "kv.get": Builtin("key:string", None),
+    "kv.set": Builtin("key:string value:string", None),
+    "kv.delete": Builtin("key:string", None),
+    "kv.increment": Builtin("key:string by:number?", None),
+    "env.get": Builtin("name:string", None),
+    "env.set": Builtin("name:string value:string", None),
+    "env.delete": Builtin("name:string", None),
+    "http.get": Builtin("url:string options:table?", None),
+    "http.post": Builtin("url:string options:table?", None),
+    "http.put": Builtin("url:string options:table?", None),
+    "http.delete": Builtin("url:string options:table?", None),
+    "router.path": Builtin("pattern:string params:table?", None),
+    "router.url": Builtin("pattern:string params:table?", None),
+    "time.sleep": Builtin("ms:number", None),
+    **PURE}
+
+
+# 5.6 lua: a language with nothing in it --------------------------------------
+#
+#       function handler(ctx, event)
+#         local hits = kv.increment("hits")
+#         log.info("hit " .. hits .. " from " .. event.method)
+#         return { statusCode = 200, body = { hits = hits } }
+#       end
+#
+# Lua is an interpreter of 250 kB with no sockets, no JSON and no clock beyond
+# os.time: a function in it asks the platform for what 5.5 lists, and the shim
+# makes each question look like a call. JSON, strings and log are Lua's own
+# here, because they need nobody.
+#
+# FaaS-Go runs the whole text anew for each call, in an interpreter inside the
+# server; here it runs once, when the worker starts, and then handler() is
+# called. So a global variable lives as long as its worker, and two workers
+# have two of them: what must be counted, belongs into kv.
+#
+# FaaS-Go's Lua is 5.1, as LuaJIT's is. On Lua 5.4, 10/2 is 5.0 and not 5, and
+# setfenv is gone; unpack, loadstring, table.getn and math.pow are put back.
+#
+# Lua can read and write files, and a socket is none. So its frames travel
+# over standard input and output, which the shim keeps to itself: print and
+# io.write go to the log, and what the function starts gets neither.
+
+LUA_SHIM = r"""
+local input, output = io.stdin, io.stdout   -- The frames travel over these,
+input:setvbuf("full")                       -- so the function gets others:
+output:setvbuf("full")                      -- nothing to read, and the log.
+io.input("/dev/null")
+io.output(io.stderr)
+io.stdin, io.stdout = io.input(), io.stderr
+
+local char, concat, floor = string.char, table.concat, math.floor
+local execute, popen, load_file = os.execute, io.popen, loadfile
+local declared = services
+services, arg, debug.debug = nil, nil, nil  -- debug.debug reads stdin.
+
+unpack = unpack or table.unpack             -- what Lua 5.4 lacks of 5.1
+loadstring = loadstring or load
+table.getn = table.getn or function(t) return #t end
+math.pow = math.pow or function(x, y) return x ^ y end
+package.path = "./?.lua;./?/init.lua;" .. package.path
+
+function print(...)
+  local words = {...}
+  for i = 1, select("#", ...) do words[i] = tostring(words[i]) end
+  io.stderr:write(concat(words, "\t") .. "\n")
+end
+
+function os.execute(command)
+  return execute(command and "exec </dev/null >&2; " .. command)
+end
+
+function io.popen(command, mode)
+  local other = mode == "w" and "exec >&2; " or "exec </dev/null; "
+  return popen(other .. command, mode or "r")
+end
+
+function loadfile(name, ...)                -- without a name: from stdin
+  return load_file(name or "/dev/null", ...)
+end
+
+local function run_file(name)
+  local chunk, problem = loadfile(name)
+  if not chunk then error(problem, 0) end
+  return chunk()
+end
+dofile = run_file
+
+local function text_of(value)               -- 3.0 is "3", also on Lua 5.4
+  if type(value) == "number" and value % 1 == 0
+    and value > -2 ^ 53 and value < 2 ^ 53 then
+    return ("%.0f"):format(value)
+  end
+  return tostring(value)
+end
+
+-- JSON, written as Go writes it -------------------------------------------
+
+local DEEPEST = 500         -- Python's own reader stops near 1000.
+local ESCAPES = setmetatable({['"'] = '\\"', ["\\"] = "\\\\",
+  ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t"},
+  {__index = function(_, c) return ("\\u%04x"):format(c:byte()) end})
+local SEPARATORS = {["\168"] = "\\u2028", ["\169"] = "\\u2029"}
+
+local function spell_string(s)              -- Any byte >= 0x80 stays.
+  s = s:gsub('[%z\1-\31"\\<>&]', ESCAPES)
+  return '"' .. s:gsub("\226\128([\168\169])", SEPARATORS) .. '"'
+end
+
+local function spell_number(n)
+  local text = text_of(n)
+  if text:find("n") then                    -- nan, inf, -inf
+    error("json: unsupported value: " .. text, 0)
+  end
+  return tonumber(text) == n and text or ("%.17g"):format(n)
+end
+
+local function array_length(t)              -- nil if it is empty, or none
+  local length, count = 0, 0
+  for k in next, t do
+    if type(k) ~= "number" or k < 1 or k % 1 ~= 0 then return nil end
+    length, count = math.max(length, k), count + 1
+  end
+  if length > 10 * count + 1000 then
+    error("json: an array of mostly holes", 0)
+  end
+  return length > 0 and length or nil
+end
+
+local spell
+
+local function spell_array(t, length, depth)
+  local parts = {}
+  for i = 1, length do parts[i] = spell(t[i], depth) end
+  return "[" .. concat(parts, ",") .. "]"
+end
+
+local function spell_object(t, depth)
+  local names, values = {}, {}
+  for k, v in next, t do
+    k = tostring(k)
+    names[#names + 1], values[k] = k, v
+  end
+  table.sort(names)
+  for i, k in ipairs(names) do
+    names[i] = spell_string(k) .. ":" .. spell(values[k], depth)
+  end
+  return "{" .. concat(names, ",") .. "}"
+end
+
+function spell(value, depth)                -- functions and such are null
+  local kind = type(value)
+  if kind == "string" then return spell_string(value) end
+  if kind == "number" then return spell_number(value) end
+  if kind == "boolean" then return tostring(value) end
+  if kind ~= "table" then return "null" end
+  if depth > DEEPEST then error("json: a table too deep, or a ring", 0) end
+  local length = array_length(value)
+  if length then return spell_array(value, length, depth + 1) end
+  return spell_object(value, depth + 1)
+end
+
+local function encode(value)
+  local good, text = pcall(spell, value, 1)
+  if good then return text end
+  return nil, text
+end
+
+-- JSON, read in runs of text, never byte by byte --------------------------
+
+local function fail(what, i)
+  error(("json: %s at position %d"):format(what, i), 0)
+end
+
+local function skip(s, i)                   -- to what is no space
+  return s:find("[^ \t\r\n]", i) or #s + 1
+end
+
+local function utf8_of(code)
+  if code < 128 then return char(code) end
+  local tail, room = "", 64                 -- room in the first byte
+  repeat
+    tail = char(128 + code % 64) .. tail
+    code, room = floor(code / 64), room / 2
+  until code < room
+  return char(256 - 2 * room + code) .. tail
+end
+
+local function pair(high, low)              -- of surrogates
+  return utf8_of(tonumber(high, 16) % 1024 * 1024
+    + tonumber(low, 16) % 1024 + 65536)
+end
+
+-- What each \uXXXX means; a lone \udc80 to \udcff is a raw byte.
+local CODES = setmetatable({}, {__index = function(codes, hex)
+  local code = tonumber(hex, 16)
+  local raw = code >= 0xdc80 and code <= 0xdcff
+  local lone = code >= 0xd800 and code <= 0xdfff
+  local text = raw and char(code % 256) or utf8_of(lone and 0xfffd or code)
+  codes[hex] = text
+  return text
+end})
+
+local SHORT = {['"'] = '"', ["/"] = "/", b = "\b", f = "\f", n = "\n",
+  r = "\r", t = "\t", ["\\"] = "\\u005c"}   -- which CODES turns back
+
+local function unescape(s)                  -- nil if an escape is wrong
+  s = s:gsub("\\([^u])", SHORT)
+  if s:find("\\[^u]") or (s .. '"'):find("\\u%x?%x?%x?%X") then return end
+  s = s:gsub("\\u([dD][89abAB]%x%x)\\u([dD][c-fC-F]%x%x)", pair)
+  return (s:gsub("\\u(%x%x%x%x)", CODES))
+end
+
+local function closing_quote(s, i)          -- one after an even row of \
+  local stop = s:find('"', i, true)
+  while stop do
+    local back = stop
+    while s:byte(back - 1) == 92 do back = back - 1 end
+    if (stop - back) % 2 == 0 then return stop end
+    stop = s:find('"', stop + 1, true)
+  end
+end
+
+local function read_string(s, i)            -- i is behind the first quote
+  local stop = closing_quote(s, i) or fail("a string without end", i - 1)
+  local text = s:sub(i, stop - 1)
+  if text:find("[%z\1-\31]") then fail("a control character after", i) end
+  if text:find("\\", 1, true) then
+    text = unescape(text) or fail("a wrong escape in the string", i - 1)
+  end
+  return text, stop + 1
+end
+
+local function read_number(s, i)
+  local text = s:match("^-?%d[%d.eE+-]*", i) or fail("no JSON value", i)
+  local n = tonumber(text)
+  if not n or n == 1 / 0 or n == -1 / 0 or text:find("^-?0%d")
+    or (text .. "$"):find("%.%D") then fail("a wrong number", i) end
+  return n, i + #text
+end
+
+local read_value
+
+local function read_items(s, i, stop, read_item)
+  i = skip(s, i)
+  if s:sub(i, i) == stop then return i + 1 end
+  while true do
+    i = skip(s, read_item(skip(s, i)))
+    local c = s:sub(i, i)
+    if c == stop then return i + 1 end
+    if c ~= "," then fail("no , or " .. stop .. " after a value", i) end
+    i = i + 1
+  end
+end
+
+local function read_array(s, i, depth)
+  local list, n = {}, 0
+  return list, read_items(s, i, "]", function(j)
+    n = n + 1
+    list[n], j = read_value(s, j, depth)
+    return j
+  end)
+end
+
+local function read_object(s, i, depth)
+  local map = {}
+  return map, read_items(s, i, "}", function(j)
+    if s:sub(j, j) ~= '"' then fail("no name in quotes", j) end
+    local name, colon = read_string(s, j + 1)
+    colon = skip(s, colon)
+    if s:sub(colon, colon) ~= ":" then fail("no : after a name", colon) end
+    map[name], j = read_value(s, colon + 1, depth)
+    return j
+  end)
+end
+
+function read_value(s, i, depth)            -- the value, and where it ends
+  i = skip(s, i)
+  local c, word = s:sub(i, i), s:match("^%a+", i)
+  if c == '"' then return read_string(s, i + 1) end
+  if c == "{" or c == "[" then
+    if depth > DEEPEST then fail("too deep", i) end
+    return (c == "{" and read_object or read_array)(s, i + 1, depth + 1)
+  end
+  if word == "null" then return nil, i + 4 end
+  if word == "true" then return true, i + 4 end
+  if word == "false" then return false, i + 5 end
+  return read_number(s, i)
+end
+
+local function read_all(s)
+  local value, i = read_value(s, 1, 1)
+  i = skip(s, i)
+  if i <= #s then fail("more text after the value", i) end
+  return value
+end
+
+local function decode(text)
+  local good, value = pcall(read_all, text)
+  if good then return value end
+  return nil, value
+end
+
+-- Frames ------------------------------------------------------------------
+
+local function pack(n)                      -- >I
+  return char(floor(n / 2 ^ 24), floor(n / 2 ^ 16) % 256,
+    floor(n / 256) % 256, n % 256)
+end
+
+local function number_at(s, i)
+  local a, b, c, d = s:byte(i, i + 3)
+  return ((a * 256 + b) * 256 + c) * 256 + d
+end
+
+local function send(id, verb, meta, body)
+  output:write(pack(9 + #meta + #body), pack(id), verb, pack(#meta), meta,
+    body)
+  output:flush()
+end
+
+local function read_exactly(size)
+  local data = input:read(size)
+  if not data or #data < size then os.exit(0) end
+  return data
+end
+
+local function receive()                    -- id, verb, meta as text, body
+  local rest = read_exactly(number_at(read_exactly(4), 1))
+  local stop = 9 + number_at(rest, 6)
+  return number_at(rest, 1), rest:sub(5, 5), rest:sub(10, stop),
+    rest:sub(stop + 1)
+end
+
+local asked = 0
+
+local function ask(what, ...)               -- a question in mid-call
+  local args, n = {...}, select("#", ...)
+  while n > 0 and args[n] == nil do n = n - 1 end
+  local good, text = pcall(spell_array, args, n, 1)
+  if not good then return nil, text end
+  asked = asked + 1
+  send(asked, "Q", ('{"do":"%s","args":%s}'):format(what, text), "")
+  local id, verb, meta
+  repeat id, verb, meta = receive() until verb == "A" and id == asked
+  meta, text = decode(meta)
+  if not meta then return nil, text end
+  if meta.error ~= nil then return nil, meta.error end
+  return meta.value
+end
+
+-- What a function finds: modules of functions that check their arguments --
+
+local function fitting(value, kind)         -- nil if it is not of that kind
+  local is = type(value)
+  if is == kind then return value end
+  if is == "number" and kind == "string" then return text_of(value) end
+  if is == "string" and kind == "number" then return tonumber(value) end
+end
+
+local function check(name, kinds, ...)
+  local given = {...}
+  for i, kind in ipairs(kinds) do
+    local wanted, optional = kind:match("^(%a+)(%??)$")
+    local value = fitting(given[i], wanted)
+    if value == nil and (optional == "" or given[i] ~= nil) then
+      error(("bad argument #%d to %s (%s expected, got %s)"):format(i, name,
+        wanted, type(given[i])), 3)
+    end
+    given[i] = value
+  end
+  return unpack(given, 1, #kinds)
+end
+
+local function define(signature, f)         -- "kv.increment string number?"
+  local module, name, rest = signature:match("^%s*([%w_]+)%.(%S+)(.*)$")
+  local kinds = {}
+  for kind in rest:gmatch("%S+") do         -- Lua's int is a number, too.
+    kinds[#kinds + 1] = kind:gsub("^int", "number")
+  end
+  _G[module] = _G[module] or {}
+  _G[module][name] = function(...) return f(check(name, kinds, ...)) end
+end
+
+for line in (declared or ""):gmatch("[^\n]*%S[^\n]*") do
+  local name = line:match("%S+")
+  define(line, function(...) return ask(name, ...) end)
+end
+
+for level in ("debug info warn error"):gmatch("%a+") do
+  define("log." .. level .. " string", function(message)
+    send(0, "L", '{"level":"' .. level .. '"}', message)
+  end)
+end
+
+define("json.decode string", decode)
+json.encode = encode
+
+-- strings: plain text as in Go, never patterns ----------------------------
+
+local function split(s, sep)
+  local list, i = {}, 1
+  if sep == "" then                         -- into characters of UTF-8
+    for one in s:gmatch(".[\128-\191]*") do list[#list + 1] = one end
+    return list
+  end
+  repeat
+    local from, to = s:find(sep, i, true)
+    list[#list + 1] = s:sub(i, (from or 0) - 1)
+    i = to and to + 1
+  until not i
+  return list
+end
+
+local function join(list, sep)
+  local words = {}
+  for i = 1, #list do words[i] = text_of(list[i]) end
+  return concat(words, sep)
+end
+
+local function replace(s, old, new, n)      -- the first n, or all
+  local parts = split(s, old)
+  if old == "" then
+    table.insert(parts, 1, "")
+    parts[#parts + 1] = ""
+  end
+  for i = 2, #parts do
+    local here = not n or n < 0 or i - 1 <= n
+    parts[i] = (here and new or old) .. parts[i]
+  end
+  return concat(parts)
+end
+
+define("strings.split string string", split)
+define("strings.join table string", join)
+define("strings.replace string string string number?", replace)
+define("strings.toLower string", string.lower)
+define("strings.toUpper string", string.upper)
+define("strings.repeat string number", string.rep)
+define("strings.rep string number", string.rep)
+define("strings.trim string", function(s)
+  return s:match(".*%S", s:find("%S") or #s + 1) or ""
+end)
+define("strings.trimLeft string", function(s)
+  return s:match("^[ \t\r\n]*(.*)$")
+end)
+define("strings.trimRight string", function(s)
+  return s:match("^.*[^ \t\r\n]") or ""
+end)
+define("strings.contains string string", function(s, part)
+  return s:find(part, 1, true) ~= nil
+end)
+define("strings.hasPrefix string string", function(s, start)
+  return s:sub(1, #start) == start
+end)
+define("strings.hasSuffix string string", function(s, tail)
+  return tail == "" or s:sub(-#tail) == tail
+end)
+
+-- Calls -------------------------------------------------------------------
+
+local function sentence_of(problem)         -- of whatever error() was given
+  local kind, meta = type(problem), getmetatable(problem)
+  if kind == "string" or kind == "number"
+    or type(meta) == "table" and meta.__tostring then
+    local good, text = pcall(tostring, problem)
+    if good and type(text) == "string" then return text end
+  end
+  return "error object is a " .. kind
+end
+
+local function told(problem)                -- the traceback, less our lines
+  local text = debug.traceback(sentence_of(problem), 2)
+  text = text:match("^(.*)\n\t%[C%]: in function 'xpcall'") or text
+  text = text:gsub("\n\t%(command line%)[^\n]*", "")
+  io.stderr:write((text:gsub("\nstack traceback:$", "")) .. "\n")
+  return problem
+end
+
+local function send_error(id, kind, problem)
+  local text = sentence_of(problem):sub(1, 10000)
+  local line, rest = text:match("^main%.lua:(%d+): (.*)$")
+  send(id, "E", spell({kind = kind, sentence = rest or text,
+    line = tonumber(line)}, 1), "")
+end
+
+local function the_handler()
+  if type(handler) == "function" then return handler end
+  error("main.lua defines no function called handler", 0)
+end
+
+local function status_of(given)
+  local status = tonumber(given)
+  if given == nil or status == 0 then return 200 end
+  if not status or status % 1 ~= 0 or status < 100 or status > 599 then
+    error("statusCode " .. tostring(given) .. " is no status", 0)
+  end
+  return status
+end
+
+local function headers_of(given)
+  local headers, typed = {}, false
+  for k, v in pairs(type(given) == "table" and given or {}) do
+    if type(k) == "string" and fitting(v, "string") then
+      headers[k], typed = text_of(v), typed or k:lower() == "content-type"
+    end
+  end
+  if not typed then headers["Content-Type"] = "application/json" end
+  return headers
+end
+
+local function body_of(result)
+  local body, problem = result.body, nil
+  if body == nil then return "" end
+  if not fitting(body, "string") then body, problem = encode(body) end
+  if body and result.isBase64Encoded == true then
+    body, problem = ask("base64.decode", body)
+  end
+  return body and text_of(body) or error("body: " .. tostring(problem), 0)
+end
+
+local function answer(id, meta, body)
+  meta = read_all(meta)
+  meta.event.body = body
+  local result = the_handler()(meta.ctx, meta.event)
+  if type(result) ~= "table" then
+    error("handler must return a table, and returned a " .. type(result), 0)
+  end
+  body = body_of(result)
+  send(id, "R", spell({status = status_of(result.statusCode),
+    headers = headers_of(result.headers)}, 1), body)
+end
+
+local function load_main()
+  run_file("main.lua")
+  the_handler()
+end
+
+local good, problem = xpcall(load_main, told)
+if not good then
+  send_error(0, "bad_input", problem)
+  os.exit(0)
+end
+send(0, "H", "{}", "")
+while true do
+  local id, _, meta, body = receive()
+  good, problem = xpcall(function() answer(id, meta, body) end, told)
+  if not good then
+    meta, body = nil, nil
+    collectgarbage()        -- after "not enough memory" there may be some
+    send_error(id, "crashed", problem)
+  end
+end
+"""
+
+LUA_START = 'exec "$0" -e "$1" -e "$2" <&3 >&3 3>&-'
+
+
+def lua_services():
+    """Write down, for the shim, what a lua function may ask for.
+
+    >>> lua_services().splitlines()[0]
+    'kv.get string'
+    """
+    lines = []
+    for name, builtin in BUILTINS.items():
+        if not name.startswith("strings."):         # Lua has its own.
+            kinds = (word.partition(":")[2] for word in builtin.takes.split())
+            lines.append(" ".join([name, *kinds]))
+    return "\n".join(lines)
+
+
+# 5.7 python: the same contract, in another language --------------------------
+#
+#       def handler(ctx, event):
+#           hits = ctx.kv.increment("hits")
+#           ctx.log.info(f"hit {hits} from {event['method']}")
+#           return {"statusCode": 200, "body": {"hits": hits}}
+#
+# Lay it beside the Lua above. The same three questions cross the frames; what
+# is a table there is a dict here, a module is an attribute of ctx, and what
+# gives nil and a sentence there raises an exception here. Both get
+#
+#       ctx     executionId functionId functionName requestId startedAt
+#               version baseUrl
+#       event   method path relativePath headers query body
+
+
+def event_meta(fn, call, ident, started, base):
+    """Make what a handler(ctx, event) is called with, but for the body.
+
+    >>> fn = Function("f", "lua", "/f", version=2, id="06f1")
+    >>> meta = event_meta(fn, Call("f", path="/a", query="b=1"), "id-1", 0, "")
+    >>> meta["event"]["path"], meta["event"]["query"], meta["ctx"]["version"]
+    ('/fn/06f1/a', {'b': '1'}, '2')
+    """
+    import urllib.parse
+    query = {}
+    for name, value in urllib.parse.parse_qsl(call.query, True):
+        query.setdefault(name, value)       # the first, as FaaS-Go does
+    headers = {name: value for name, value in call.headers.items()
+               if name != "Host"}
+    path = f"/fn/{fn.id}" + (call.path if call.path != "/" else "")
+    return {"ctx": {"executionId": ident, "requestId": ident,
+                    "functionId": fn.id, "functionName": fn.name,
+                    "startedAt": int(started), "version": str(fn.version),
+                    "baseUrl": base},
+            "event": {"method": call.method, "path": path,
+                      "relativePath": call.path, "headers": headers,
+                      "query": query}}
+
+
+def give_response(value):
+    """Turn what a handler returned into (meta, body).
+
+    >>> give_response({"statusCode": 201, "body": {"a": 1}})
+    ({'status': 201, 'headers': {'Content-Type': 'application/json'}}, \
+b'{"a": 1}')
+
+    Errors: FaasError crashed, for what is no response.
+    """
+    if not isinstance(value, dict):
+        raise FaasError("crashed", "handler must return a dict, and returned "
+                        f"a {type(value).__name__}")
+    status = value.get("statusCode") or 200
+    if not re.fullmatch("[1-5][0-9][0-9]", str(status)):
+        raise FaasError("crashed", f"statusCode {status!r} is no status")
+    headers = {str(name): str(text) for name, text in
+               (value.get("headers") or {}).items()}
+    if "content-type" not in map(str.lower, headers):
+        headers["Content-Type"] = "application/json"
+    body = value.get("body", "")
+    if isinstance(body, str):
+        body = body.encode("utf-8", "surrogateescape")
+    elif not isinstance(body, bytes):
+        body = b"" if body is None else give_python3(body)[1]
+    if value.get("isBase64Encoded"):
+        import base64
+        body = base64.b64decode(body)
+    return {"status": int(status), "headers": headers}, body
+
+
+def python_modules(channel):
+    """Give the built-in modules as attributes: ctx.kv.get, ctx.log.info.
+
+    >>> python_modules(None)["strings"].toUpper("hi")
+    'HI'
+    """
+    import types
+    modules = collections.defaultdict(types.SimpleNamespace)
+    for name, builtin in BUILTINS.items():
+        module, _, word = name.partition(".")
+        setattr(modules[module], word, python_builtin(name, builtin, channel))
+    for level in "info", "debug", "warn", "error":
+        setattr(modules["log"], level, lambda text, level=level: channel.send(
+            Frame(0, b"L", {"level": level}, str(text).encode(
+                "utf-8", "surrogateescape"))))
+    modules["json"].encode, modules["json"].decode = json.dumps, json.loads
+    modules["time"].sleep = lambda ms: time.sleep(ms / 1000)
+    return modules
+
+
+def python_builtin(name, builtin, channel):
+    """Make the Python function of one row of BUILTINS."""
+    def call(*given):
+        arguments = check_arguments(name, builtin.takes, given)
+        if builtin.do:
+            return builtin.do(*arguments)
+        return channel.question(name, *arguments)
+    return call
+
+
+def load_python(program, channel):
+    """Import main.py and make a handler (meta, body) -> (meta, body) of it.
+
+    Errors: FaasError bad_input where there is no handler; otherwise whatever
+    the import raises.
+    """
+    import types
+    module, told = import_module("main")
+    handler = getattr(module, "handler", None)
+    if not callable(handler):
+        raise FaasError("bad_input", "main.py defines no function called "
+                        "handler")
+    modules = python_modules(channel)
+
+    def answer(meta, body):
+        ctx = types.SimpleNamespace(**modules, **meta["ctx"])
+        event = {**meta["event"],
+                 "body": body.decode("utf-8", "surrogateescape")}
+        return told(lambda: give_response(handler(ctx, event)))
+    return answer
+
+
+LOADERS["python"] = load_python
+
+
+# 5.8 What went wrong, for its author -----------------------------------------
+#
+# Whoever calls a function hears that it failed. Its author wants to know where
+# and why, and most often it is one of some twenty mistakes that everybody
+# makes. So the error that is stored has three parts, as FaaS-Go has them: the
+# interpreter's own sentence, the lines around the one that it names, and a tip
+# if the mistake is a common one.
+#
+#       Error at line 2: attempt to index local 'user' (a nil value)
+#
+#       [CODE]
+#           1 | function handler(ctx, event)
+#       >   2 |   return { body = user.name }
+#           3 | end
+#       [/CODE]
+#
+#       [TIP] There is nil where a table was expected: ...
+#
+# A tip is chosen by the interpreter's words, and those differ: LuaJIT and Lua
+# 5.1 say "index local 'user' (a nil value)", Lua 5.4 "index a nil value (local
+# 'user')". The rows were taken from what the interpreters print, and the tests
+# make them print it again. The first row that fits is the tip, so what is
+# special stands before what is general.
+
+TIPS = {
+    "lua": (
+        ("defines no function called handler",
+         "Define it as `function handler(ctx, event)`, without `local` before "
+         "it, and mind the spelling."),
+        ("^handler must return a table",
+         "End with `return { statusCode = 200, body = ... }`, on every path "
+         "through handler."),
+        ("attempt to (index|get length of) .*nil value",
+         "There is nil where a table was expected: the name may be misspelt, "
+         "or nothing was found. Test it first: `if x then ... end`."),
+        ("attempt to (index|get length of) ",
+         "Only tables have fields: look with type(x) at what this value is. "
+         "JSON text becomes a table with json.decode."),
+        ("attempt to call ",
+         "What is called here is no function: the name may be misspelt, or "
+         "its `local function` stands further down."),
+        ("bad argument #|bad 'for' |'for' .* must be a number",
+         "An argument is nil or of another type than the function takes: "
+         "print it, or convert it with tostring(x) or tonumber(x)."),
+        ("attempt to perform |attempt to .* a '.*' with a '",
+         "Arithmetic needs a number on both sides: tonumber(x) makes one of a "
+         "text, and (x or 0) one of nil."),
+        ("attempt to concatenate |for 'concat'",
+         "Only strings and numbers can be joined with `..`: use tostring(x), "
+         "(x or \"\") for nil, or json.encode(x) for a table."),
+        ("attempt to compare ",
+         "Only two numbers or two strings can be compared: convert one side "
+         "with tonumber(x) or tostring(x)."),
+        (r"'(end|until)' expected .*<eof>",
+         "Each function, if, for and while needs its own `end`, and each "
+         "repeat its `until`: count them from the line that was not closed."),
+        (r"\S near ['<]|label '",
+         "This is no Lua: look here and on the line above for a missing "
+         "bracket, comma, quote, `then` or `do`."),
+    ),
+    "python": (
+        ("defines no function called handler",
+         "Define it as `def handler(ctx, event):`, at the left margin, and "
+         "mind the spelling."),
+        ("^handler must return a dict",
+         "End with `return {\"statusCode\": 200, \"body\": ...}`, on every "
+         "path through handler."),
+        ("object is not callable",
+         "What is called here is no function: was its name given to another "
+         "value?"),
+        ("'NoneType' object (is not|has no|does not)|'NoneType' has no len",
+         "There is None where a value was expected: nothing was found, or a "
+         "function ended without a return. Test it first: `if x:`."),
+        ("object is not subscriptable|indices must be integers|"
+         "does not support item",
+         "Only a dict has keys: look with type(x) at what this value is. JSON "
+         "text becomes a dict with json.loads."),
+        ("^KeyError",
+         "This key is not in the dict: d.get(key) gives None instead, and "
+         "d.get(key, 0) a value of your choice."),
+        ("^IndexError",
+         "The list is shorter than expected: look at its len(x) first."),
+        ("^AttributeError",
+         "Values of this type have no such name: it may be misspelt, or the "
+         "value is another than expected. print(dir(x)) lists its names."),
+        ("unsupported operand|bad operand type",
+         "These two types do not go together: make a number of a text with "
+         "int(x) or float(x), and think of what may be None."),
+        ("can only concatenate|can't concat|expected str instance",
+         "Only text can be joined with text: use str(x), or an f-string such "
+         "as f\"{x} apples\"; for bytes, x.decode()."),
+        ("not supported between instances",
+         "Only values of one type can be compared: convert one side with "
+         "int(x) or str(x), and think of what may be None."),
+        (r"missing \d+ required|takes .* argument|unexpected keyword|"
+         "bad argument #|argument must be |must be str",
+         "An argument is missing, or is not of the type that the function "
+         "takes: compare the call with the function's first line."),
+        ("not JSON serializable",
+         "JSON knows dict, list, str, int, float, bool and None: convert this "
+         "value first, for example with str(x) or list(x)."),
+        ("JSONDecodeError",
+         "This text is no JSON: print it to see what came, and think of the "
+         "empty body of a GET."),
+        ("invalid literal for|could not convert string",
+         "This text is no number: look at what came, or catch the ValueError "
+         "and answer with status 400."),
+        ("^(NameError|UnboundLocalError)",
+         "The name is misspelt, not yet defined here, or its import is "
+         "missing; to change a global, say `global x` first."),
+        ("^(ModuleNotFoundError|ImportError)",
+         "A function sees the standard library, its own files and what its "
+         "requirements.txt names: is it there, and spelt so?"),
+        ("^(IndentationError|TabError)",
+         "Lines of one block begin in the same column, with spaces only; "
+         "what follows a `:` is indented by four more."),
+        ("^SyntaxError",
+         "This is no Python: look here and on the line above for a missing "
+         "colon, bracket, comma or quote."),
+        ("^RecursionError",
+         "A function calls itself without end: which case should stop it?"),
+    ),
+}
+
+
+def find_tip(tongue, sentence):
+    """Give the line with the first tip that fits a sentence, or ''.
+
+    >>> find_tip("lua", "attempt to compare nil with number")[:31]
+    '[TIP] Only two numbers or two s'
+    >>> find_tip("python", "ValueError: out of cheese")
+    ''
+    """
+    for pattern, tip in TIPS.get(tongue, ()):
+        if re.search(pattern, sentence):
+            return f"[TIP] {tip}"
+    return ""
+
+
+CONTEXT, WIDEST = 2, 160    # lines on either side; of longer ones, the start
+
+
+def show_code(text, line):
+    """Give the lines around one of them, numbered, with a mark; or ''.
+
+    >>> print(show_code("local a = 1\\nlocal b = nil\\nreturn a + b", 3))
+    [CODE]
+        1 | local a = 1
+        2 | local b = nil
+    >   3 | return a + b
+    [/CODE]
+    """
+    lines = text.split("\n") if text else []
+    if not 1 <= line <= len(lines):
+        return ""
+    shown = ["[CODE]"]
+    for number in range(max(1, line - CONTEXT),
+                        min(len(lines), line + CONTEXT) + 1):
+        mark = ">" if number == line else " "
+        here = lines[number - 1].rstrip()[:WIDEST]
+        shown.append(f"{mark} {number:3} | {here}".rstrip())
+    return "\n".join([*shown, "[/CODE]"])
+
+
+def explain(tongue, name, sentence, line, text):
+    """Tell a function's author what went wrong, where, and what may help.
+
+    `line` is 0 or None if it is not known; `text` is that of the file `name`.
+
+    >>> print(explain("python", "main.py", "ZeroDivisionError: division by "
+    ...               "zero", 1, "1 / 0"))
+    Error at line 1: ZeroDivisionError: division by zero
+    <BLANKLINE>
+    [CODE]
+    >   1 | 1 / 0
+    [/CODE]
+    >>> explain("python", "main.py", "OSError: no luck", 0, "")
+    'Error: OSError: no luck'
+    """
+    # Python's SyntaxError names the place once more.
+    sentence = sentence.replace(f" ({name}, line {line})", "")
+    where = f"Error at line {line}" if line else "Error"
+    parts = (f"{where}: {sentence}", show_code(text, line or 0),
+             find_tip(tongue, sentence))
+    return "\n\n".join(part for part in parts if part)
+
+
+# 5.9 SHELL: server, a function that speaks HTTP itself -----------------------
+#
+# SmolFaaS's functions are servers: they listen on the port in the variable
+# PORT, and the platform passes requests on to them. Such a function can do
+# what no other tongue can, which is to answer while it is still being asked.
+# It is also the one that the platform knows least about, and so most of this
+# section is about what may be wrong:
+#
+#       it never listens                 its start has a limit
+#       it listens on another port       it is told which variable to read
+#       it listens, and is not ready     it is greeted until it answers
+#       it ends                          the next call starts another
+#       it hangs in one call             that call ends; the others go on
+#       it hangs in all of them          it no longer greets, and is ended
+#
+# One process serves many calls at a time. Whoever calls has a visitor, a place
+# at the server with a connection that is kept for the next call; the pool of
+# 4.5 lends visitors as it lends workers. When the last visitor has gone, the
+# server ends: a pool that is retired, or that nobody used for a while, ends
+# its server without a word more about it.
+
+GREETING = (b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+            b"Connection: close\r\n\r\n")
+GREET_TIME = 1.0            # s for an answer to it; silence is no answer, and
+                            # no proof of the contrary
+ELSEWHERE = 2.0             # s on another port, until we believe it
+SERVER_LOG = 1 << 16        # bytes kept of what it prints between two calls
+WHOLE = 1 << 16             # bytes of an answer that is not worth streaming
+
+
+def free_port():
+    """Give a port that nobody listens on, at this moment.
+
+    >>> free_port() > 1023
+    True
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def greet(port, patience=GREET_TIME):
+    """Ask what listens on a port for its health.
+
+    True: it speaks HTTP. None: it took the question, and is silent. False:
+    nobody is there, or it is no HTTP server.
+
+    >>> greet(free_port())
+    False
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), patience) as link:
+            link.sendall(GREETING)
+            return link.recv(5) == b"HTTP/"
+    except TimeoutError:
+        return None
+    except OSError:
+        return False
+
+
+def listening_ports(pids):
+    """Give the TCP ports that some processes listen on.
+
+    >>> listener = socket.create_server(("127.0.0.1", 0))
+    >>> listener.getsockname()[1] in listening_ports([os.getpid()])
+    True
+    >>> listener.close()
+
+    Source: proc(5), /proc/net/tcp: state 0A is LISTEN, the tenth column the
+    inode, which /proc/PID/fd names.
+    """
+    sockets, ports = set(), set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    sockets.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    for table in "/proc/net/tcp", "/proc/net/tcp6":
+        with contextlib.suppress(OSError), open(table) as file:
+            for row in file.readlines()[1:]:
+                cells = row.split()
+                if cells[3] == "0A" and f"socket:[{cells[9]}]" in sockets:
+                    ports.add(int(cells[1].rpartition(":")[2], 16))
+    return ports
+
+
+class Server:
+    """A process that listens on a port of its own, and ends with its visitors.
+
+    Errors: FaasError from the constructor, where it does not come to serve.
+    """
+
+    def __init__(self, parent, program, deadline):
+        self.parent, self.limits = parent, program.limits
+        self.port, self.said = free_port(), bytearray()
+        self.turn, self.visitors, self.alive = threading.RLock(), 0, True
+        log, log_w = pipe()
+        program = program._replace(
+            env={**program.env, "PORT": str(self.port)})
+        try:
+            with log_w, open(os.devnull, "rb") as null:
+                self.pid = parent.start(program, [
+                    file.fileno() for file in (null, log_w, log_w)])
+            self.life = os.pidfd_open(self.pid)
+        except (FaasError, OSError) as error:
+            log.close()
+            raise error if isinstance(error, FaasError) else no_room(error)
+        threading.Thread(target=self.listen, args=(log,), daemon=True).start()
+        try:
+            self.wait_until_ready(deadline)
+        except FaasError as error:
+            self.end()
+            error.detail = self.take_log()
+            raise
+
+    def listen(self, log):
+        """Keep the end of what it prints; a full pipe would stop it."""
+        with log:
+            while piece := log.read(65536):
+                with self.turn:
+                    self.said = (self.said + piece)[-SERVER_LOG:]
+
+    def take_log(self):
+        with self.turn:
+            said, self.said = bytes(self.said), bytearray()
+        return said
+
+    def wait_until_ready(self, deadline):
+        """Wait until it answers a greeting, or is silent about it."""
+        began = time.monotonic()
+        while greet(self.port) is False:
+            now = time.monotonic()
+            if self.gone():
+                raise self.obituary()
+            others = listening_ports(family(self.pid)) - {self.port}
+            if others and now - began > ELSEWHERE:
+                raise FaasError("bad_input", "it listens on port "
+                                f"{min(others)} and not on the one that the "
+                                "variable PORT names")
+            if now >= deadline.at:
+                raise FaasError("timeout", "it did not listen on the port "
+                                f"in PORT within {deadline.why}")
+            time.sleep(0.02)
+
+    def gone(self):
+        with self.turn:
+            if not self.alive:
+                return True
+            ended = select.poll()
+            ended.register(self.life, select.POLLIN)
+            return bool(ended.poll(0))
+
+    def obituary(self):
+        return exit_error("the server", self.end(), self.limits) or FaasError(
+            "crashed", "the server exited with status 0")
+
+    def end(self):
+        """End the process and all it started; give its wait status."""
+        with self.turn:
+            if not self.alive:
+                return 0
+            self.alive = False
+            os.close(self.life)
+        return self.parent.end(self.pid)
+
+    def visit(self):
+        with self.turn:
+            self.visitors += 1
+        return Visitor(self)
+
+    def leave(self):
+        with self.turn:
+            self.visitors -= 1
+            last = self.visitors == 0
+        if last:
+            self.end()
+
+
+class Front:
+    """Gives visitors to the one server of a function, and starts it."""
+
+    def __init__(self, parent, program):
+        self.parent, self.program = parent, program
+        self.server, self.turn = None, threading.Lock()
+
+    def visit(self, deadline):
+        """Errors: FaasError, where the server does not come to serve."""
+        with self.turn:
+            if self.server is None or self.server.gone():
+                self.server = Server(self.parent, self.program, deadline)
+            return self.server.visit()
+
+
+def chunk_encode(piece):
+    """Spell a piece of a body of unknown length; an empty one ends it.
+
+    >>> chunk_encode(b"hello, world"), chunk_encode(b"")
+    (b'c\\r\\nhello, world\\r\\n', b'0\\r\\n\\r\\n')
+
+    Source: RFC 9112, section 7.1.
+    """
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+# What is about one connection and not about the call is not passed on (RFC
+# 9110, section 7.6.1); lengths are written anew by whoever sends.
+
+HOP_BY_HOP = frozenset(
+    "connection keep-alive te trailer transfer-encoding upgrade "
+    "proxy-connection proxy-authenticate proxy-authorization "
+    "content-length date".split())
+
+
+def server_meta(call, ident):
+    """Make what a server is asked, but for the body.
+
+    >>> server_meta(Call("f", path="/a b", query="x=1"), "id-1")["target"]
+    '/a%20b?x=1'
+    """
+    import urllib.parse
+    target = urllib.parse.quote(call.path, safe="/!$&'()*+,;=:@~", encoding=
+                                "utf-8", errors="surrogateescape")
+    headers = {name: value for name, value in call.headers.items()
+               if name.lower() not in HOP_BY_HOP}
+    return {"method": call.method, "more": call.more,
+            "target": target + ("?" + call.query if call.query else ""),
+            "length": call.headers.get("Content-Length"),
+            "headers": {"Host": "localhost", **headers,
+                        "X-Faas-Execution": ident}}
+
+
+def answer_headers(answer):
+    """Give the headers of a server's answer; of several, a tuple."""
+    headers = {}
+    for name, value in answer.getheaders():
+        if name.lower() not in HOP_BY_HOP:
+            known = next((key for key in headers
+                          if key.lower() == name.lower()), name)
+            headers[known] = (*headers[known], value) if known in headers \
+                else (value,)
+    return headers
+
+
+class Visitor:
+    """A place at a server; it is asked as a Worker is.
+
+    The Run of an answer that is long, or of no known length, has the rest of
+    it as `more`, an iterator of pieces that has to be closed.
+    """
+
+    def __init__(self, server):
+        self.server, self.alive = server, True
+        self.idle_since, self.connection = time.monotonic(), None
+
+    def ask(self, meta, body, deadline):
+        import http.client
+        if self.server.gone():
+            return Run(error=FaasError("crashed", "the server has ended"),
+                       start="")
+        try:
+            self.connect(deadline)
+            self.send_head(meta, body)
+            pump = self.send_body(meta, body)
+            answer = self.connection.getresponse()
+            more = self.pieces(answer, deadline, pump)
+            out = b""
+            if meta["method"] == "HEAD" or answer.length is not None and (
+                    answer.length <= WHOLE):
+                out, more = b"".join(more), None
+        except FaasError as error:
+            return Run(log=self.server.take_log(), error=error, start="warm")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            return Run(log=self.server.take_log(), start="warm",
+                       error=self.failure(error, deadline))
+        headers = answer_headers(answer)
+        if more is None and meta["method"] != "HEAD":
+            pass
+        elif answer.getheader("Content-Length"):
+            headers["Content-Length"] = answer.getheader("Content-Length")
+        return Run(out, self.server.take_log(), None,
+                   {"status": answer.status, "headers": headers}, "warm",
+                   more)
+
+    def connect(self, deadline):
+        """Have a connection; one that the server has closed is no more."""
+        import http.client
+        left = min(max(0.001, deadline.at - time.monotonic()), 86400.0)
+        if self.connection and self.connection.sock:
+            ended = select.poll()
+            ended.register(self.connection.sock, select.POLLIN)
+            if not ended.poll(0):
+                return self.connection.sock.settimeout(left)
+            self.connection.close()
+        self.connection = http.client.HTTPConnection(
+            "127.0.0.1", self.server.port, timeout=left)
+        self.connection.connect()
+
+    def send_head(self, meta, body):
+        put = self.connection.putheader
+        self.connection.putrequest(meta["method"], meta["target"],
+                                   skip_host=True, skip_accept_encoding=True)
+        for name, value in meta["headers"].items():
+            put(name, value)
+        if meta["more"] and not meta["length"]:
+            put("Transfer-Encoding", "chunked")
+        elif meta["more"] or body or meta["length"]:
+            put("Content-Length", meta["length"] if meta["more"]
+                else str(len(body)))
+        self.connection.endheaders()
+
+    def send_body(self, meta, body):
+        """Send the body, a long one from a thread: it may be answered before
+        it was read to its end. Give the thread, or None."""
+        link, chunked = self.connection.sock, not meta["length"]
+        if not meta["more"] and len(body) < WHOLE:
+            return link.sendall(body)
+        spell = chunk_encode if chunked and meta["more"] else bytes
+        end = [] if spell is bytes else [b""]
+
+        def pump():
+            for piece in itertools.chain([body], meta["more"]):
+                with contextlib.suppress(OSError):  # The answer may say why,
+                    if piece:                       # and all is taken.
+                        link.sendall(spell(piece))
+            with contextlib.suppress(OSError):
+                link.sendall(b"".join(map(spell, end)))
+        thread = threading.Thread(target=pump, daemon=True)
+        thread.start()
+        return thread
+
+    def pieces(self, answer, deadline, pump):
+        """Yield an answer as it comes. Errors: FaasError."""
+        import http.client
+        total, length = 0, answer.length
+        try:
+            while True:
+                self.connection.sock and self.connection.sock.settimeout(
+                    min(max(0.001, deadline.at - time.monotonic()), 86400.0))
+                piece = answer.read1(WHOLE)
+                total += len(piece)
+                if total > self.server.limits.output:
+                    raise too_much(self.server.limits.output)
+                if not piece:
+                    break
+                yield piece
+            if length and total < length:
+                raise ConnectionError("it ended in the middle of its answer")
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self.failure(error, deadline) from None
+        finally:
+            if pump:
+                pump.join(0.05)     # Who answers early, need not read on.
+            if not answer.isclosed() or (pump and pump.is_alive()):
+                self.connection.close()
+
+    def failure(self, error, deadline):
+        """Say what an exception on the connection means."""
+        self.connection.close()
+        if self.server.gone():
+            return self.server.obituary()
+        if isinstance(error, TimeoutError):
+            if not greet(self.server.port):
+                self.server.end()       # It hangs, and not only for us.
+            return FaasError("timeout", f"it ran longer than {deadline.why}")
+        return FaasError("crashed", "the server broke the connection, or "
+                         f"spoke no HTTP: {error or type(error).__name__}")
+
+    def gone(self):
+        return self.server.gone()
+
+    def healthy(self):
+        return not self.gone() and not outgrown(self.server.pid,
+                                                self.limits.processes)
+
+    def end(self):
+        if self.connection:
+            self.connection.close()
+        if self.alive:
+            self.alive = False
+            self.server.leave()
+
+
+# 5.10 From a folder to a process ---------------------------------------------
+#
+# Every tongue that stays is known now; here is how each is started. A Program
+# without an argv is forked from the nursery and loads the function itself.
+
+
+def server_argv(fn):
+    """Give the argv of a server, by the marks of SmolFaaS."""
+    there = set(os.listdir(fn.folder))
+    if "go.mod" in there:
+        return (os.path.join(fn.folder, PROGRAM),)
+    if "package.json" in there:
+        return (find_tool("server", "node", "nodejs"), ".")
+    return (sys.executable, "-S", "main.py")
+
+
+def staying_program(fn):
+    """Make the Program of a worker, or of a server.
+
+    >>> staying_program(Function("f", "python3", "/f")).tongue
+    'python3'
+
+    Errors: FaasError bad_input, where its interpreter is not installed.
+    """
+    tool = find_tool(fn.tongue)
+    argv = {"node": (tool, "-e", NODE_SHIM, fn.tongue),
+            "nodejs": (tool, "-e", NODE_SHIM, fn.tongue),
+            "go": (os.path.join(fn.folder, PROGRAM),),
+            "lua": ("/bin/sh", "-c", LUA_START, tool,
+                    f"services=[[{lua_services()}]]", LUA_SHIM),
+            }.get(fn.tongue, ())
+    env = clean_environment(fn)
+    if fn.tongue == "server":
+        argv = server_argv(fn)
+        env["PYTHONPATH"] = os.path.join(fn.folder, PACKAGES)
+        env["PYTHONUNBUFFERED"] = "1"   # Its log is read while it runs.
+    if not argv:
+        return Program((), fn.folder, env, fn.limits, fn.tongue)
+    # It cannot raise its own CPU limit from call to call, as a forked worker
+    # does; what spins ends by its timeout.
+    return Program(argv, fn.folder, env, fn.limits._replace(cpu=0),
+                   reserves=fn.tongue != "lua")
+
+
+def start_staying(parent, fn, tell):
+    """Make what gives birth to a function's workers: deadline -> Worker."""
+    def birth(deadline):
+        return Worker(parent, staying_program(fn), deadline, tell)
+    if TONGUES[fn.tongue].runs == "server":
+        return Front(parent, staying_program(fn)).visit
+    return birth
+
+
+def question_of(fn, call, ident, started, base):
+    """Make the meta with which a function that stays is asked.
+
+    >>> fn = Function("f", "python3", "/f")
+    >>> question_of(fn, Call("f"), "id-1", 0, "")["headers"]["X-Faas-Path"]
+    '/'
+    """
+    if fn.tongue == "server":
+        return server_meta(call, ident)
+    if TONGUES[fn.tongue].asks:
+        return event_meta(fn, call, ident, started, base)
+    return {"headers": call_headers(call, ident)}
+
+
+def call_headers(call, ident):
+    """Give a function the headers of its call, and what else it may ask.
+
+    >>> call_headers(Call("f", path="/a", query="b=1"), "id-1")
+    {'X-Faas-Method': 'POST', 'X-Faas-Path': '/a', 'X-Faas-Query': 'b=1', \
+'X-Faas-Execution': 'id-1', 'X-Faas-Trigger': 'http'}
+    """
+    return {**call.headers, "X-Faas-Method": call.method,
+            "X-Faas-Path": call.path, "X-Faas-Query": call.query,
+            "X-Faas-Execution": ident, "X-Faas-Trigger": call.trigger}
+
+
+# 5.11 SHELL: dependencies ----------------------------------------------------
+#
+# What a function needs is fetched once, at deploy time, into the version's own
+# folder: two functions may need two versions of the same package, and a
+# rollback brings back the packages too. pip, npm and the Go compiler are
+# programs like any other, so they are run like any other (chapter 3), with
+# their bounds. The digest covers requirements.txt, not what pip found for it:
+# who wants newer packages changes a line in it, and who wants the same ones
+# for ever writes their versions.
+#
+#       requirements.txt            pip install --target site-packages
+#       pyproject.toml, a server's  the same, for its [project] dependencies
+#       package.json                npm install, or npm ci beside a lock file
+#       fn.go, go.mod               go mod tidy, go build
+
+BUILD_TIME = 300.0              # s; numpy from source on a Pi takes longer,
                                 # and is better taken from piwheels
 
-# What pip needs to know about the machine, and a function does not.
-PIP_VARIABLES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE",
-                 "PIP_TRUSTED_HOST", "PIP_CERT", "SSL_CERT_FILE",
-                 "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
-                 "HTTPS_PROXY", "NO_PROXY")
+# A compiler is a larger program than a function, and works for us.
+BUILD_LIMITS = Limits(timeout=BUILD_TIME, memory=1 << 40, cpu=600, files=4096,
+                      file_size=1 << 30, processes=256)
+
+# What they need to know about the machine, and a function does not.
+BUILD_VARIABLES = (
+    "PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE PIP_TRUSTED_HOST "
+    "PIP_CERT SSL_CERT_FILE http_proxy https_proxy no_proxy HTTP_PROXY "
+    "HTTPS_PROXY NO_PROXY NPM_CONFIG_REGISTRY NPM_CONFIG_USERCONFIG GOPROXY "
+    "GONOSUMDB GOSUMDB GOFLAGS GOCACHE GOMODCACHE").split()
 
 
-def install_requirements(parent, folder):
-    """Install a version's requirements.txt, if there is something in it.
+def build(parent, folder, what, *argv, env={}):
+    """Run one step of a build in a version's folder.
 
-    Errors: FaasError bad_input with pip's last lines.
+    Errors: FaasError bad_input, with the tool's last lines.
     """
-    path = os.path.join(folder, "requirements.txt")
-    if not os.path.exists(path):
-        return
-    with open(path, "rb") as file:
-        if not re.search(rb"^\s*[^\s#]", file.read(), re.MULTILINE):
-            return
-    env = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": folder,
-           **{name: os.environ[name] for name in PIP_VARIABLES
+    env = {"PATH": os.pathsep.join([os.path.dirname(argv[0]), SEARCH_PATH]),
+           "LANG": "C.UTF-8", "HOME": folder, **env,
+           **{name: os.environ[name] for name in BUILD_VARIABLES
               if name in os.environ}}
-    argv = (sys.executable, "-m", "pip", "install", "--no-input",
-            "--disable-pip-version-check", "--no-cache-dir",
-            "--target", PACKAGES, "-r", "requirements.txt")
-    deadline = Deadline(time.monotonic() + PIP_TIMEOUT,
-                        f"the {PIP_TIMEOUT:.0f} s that pip may take")
-    run = run_program(parent, Program(argv, folder, env), b"", deadline)
+    deadline = Deadline(time.monotonic() + BUILD_TIME,
+                        f"the {BUILD_TIME:.0f} s that a build may take")
+    run = run_program(parent, Program(argv, folder, env, BUILD_LIMITS), b"",
+                      deadline)
     if run.error:
         said = (run.out + run.log).decode("utf-8", "replace")
         if "No module named pip" in said:
             said = "pip is not installed here: apt install python3-pip"
-        tail = "\n".join(said.splitlines()[-8:])
-        raise FaasError("bad_input", "requirements.txt could not be "
-                        "installed:\n" + tail)
+        tail = "\n".join(said.splitlines()[-12:])
+        raise FaasError("bad_input", f"{what} ({run.error}):\n{tail}")
+
+
+def install_requirements(parent, folder, cache):
+    """Install a version's Python packages, if it names any.
+
+    Errors: FaasError bad_input with pip's last lines.
+    """
+    wanted = ["-r", "requirements.txt"]
+    text = read_small(folder, "requirements.txt")
+    if not re.search(rb"^\s*[^\s#]", text, re.MULTILINE):
+        wanted = project_dependencies(folder)
+    if wanted:
+        build(parent, folder, f"{wanted[-1]} could not be installed",
+              sys.executable, "-m", "pip", "install", "--no-input",
+              "--disable-pip-version-check", "--no-cache-dir",
+              "--target", PACKAGES, *wanted)
+
+
+def read_small(folder, name):
+    """Give a file's bytes, or none where there is no such file."""
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return b""
+
+
+def project_dependencies(folder):
+    """List the dependencies of a pyproject.toml (PEP 621).
+
+    Errors: FaasError bad_input, where it is no TOML.
+    """
+    import tomllib
+    text = read_small(folder, "pyproject.toml")
+    try:
+        project = tomllib.loads(text.decode()).get("project", {})
+        return [str(one) for one in project.get("dependencies", [])]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise FaasError("bad_input", f"pyproject.toml cannot be read: {error}"
+                        ) from None
+
+
+def install_packages(parent, folder, cache):
+    """Install what a package.json names, and run its build script.
+
+    Errors: FaasError bad_input with npm's last lines.
+    """
+    text = read_small(folder, "package.json")
+    try:
+        package = json.loads(text or b"{}")
+        needs = package.get("dependencies")
+        script = (package.get("scripts") or {}).get("build")
+    except (ValueError, AttributeError) as error:
+        raise FaasError("bad_input", f"package.json cannot be read: {error}"
+                        ) from None
+    env = {"npm_config_cache": os.path.join(cache, "npm")}
+    if needs:
+        locked = os.path.exists(os.path.join(folder, "package-lock.json"))
+        build(parent, folder, "package.json could not be installed",
+              find_tool("node", "npm", "npm"), "ci" if locked else "install",
+              "--omit=dev", "--no-audit", "--no-fund", env=env)
+    if script:
+        build(parent, folder, "the build script of package.json failed",
+              find_tool("node", "npm", "npm"), "run", "build", env=env)
+
+
+def compile_go(parent, folder, cache):
+    """Compile a go function with its shim, or a server as it is.
+
+    Errors: FaasError bad_input with what the compiler says.
+    """
+    go = find_tool("go")
+    if os.path.exists(os.path.join(folder, "fn.go")):
+        with open(os.path.join(folder, "faas_main.go"), "w") as file:
+            file.write(GO_SHIM)
+    env = {"GOCACHE": os.path.join(cache, "go-build"), "CGO_ENABLED": "0",
+           "GOPATH": os.path.join(cache, "go"), "GOTOOLCHAIN": "local",
+           "GOTELEMETRY": "off"}
+    steps = [("mod", "tidy"), ("build", "-trimpath", "-ldflags=-s -w", "-o",
+                               PROGRAM, ".")]
+    if not os.path.exists(os.path.join(folder, "go.mod")):
+        steps.insert(0, ("mod", "init", "main"))
+    for step in steps:
+        try:
+            build(parent, folder, f"go {' '.join(step[:2])} failed", go,
+                  *step, env=env)
+        except FaasError as error:
+            if "faas_main.go" in str(error):    # Our file cannot call theirs.
+                raise FaasError(
+                    "bad_input", "fn.go must be of package main, define no "
+                    "main, and define func fn(data string, headers "
+                    f"map[string]string) (string, error)\n{error}") from None
+            raise
+
+
+def prepare(parent, tongue, folder, cache):
+    """Fetch and build what a version needs; `cache` may be kept, or lost.
+
+    Errors: FaasError bad_input.
+    """
+    there = set(os.listdir(folder))
+    if tongue == "go" or tongue == "server" and "go.mod" in there:
+        compile_go(parent, folder, cache)
+    elif TONGUES[tongue].needs == "node" or (
+            tongue == "server" and "package.json" in there):
+        install_packages(parent, folder, cache)
+    elif tongue in ("python3", "python", "server"):
+        install_requirements(parent, folder, cache)
+    find_tool(tongue)
 
 
 # Try it ---------------------------------------------------------------------
@@ -2266,7 +4807,7 @@ def install_requirements(parent, folder):
 #   ...     _ = file.write("def fn(input): return input[::-1]")
 #   >>> nursery, soon = Nursery(), Deadline(time.monotonic() + 9)
 #   >>> fn = Function("mirror", "python3", folder)
-#   >>> worker = Worker(nursery, program_of(fn), soon)
+#   >>> worker = Worker(nursery, staying_program(fn), soon)
 #   >>> worker.ask({"headers": {}}, b"live", soon).out
 #   b'evil'
 #   >>> nursery.close()
@@ -2274,8 +4815,10 @@ def install_requirements(parent, folder):
 # Roads not taken ------------------------------------------------------------
 #   A decorator or a base class for functions: then every function imports the
 #     platform, and cannot be tested, or moved, without it.
-#   Streaming bodies: a function that reads as it goes is a server; that is a
-#     tongue of its own, and comes with the others.
+#   Streaming bodies for every tongue: a function that reads as it goes is a
+#     server, and 5.9 is what that costs.
+#   FaaS-Go's interpreter inside the server: nothing is faster, and nothing can
+#     be stopped; os.exit() in a function ends the platform.
 #   Guessing bytes or str from the Content-Type: a type that depends on what a
 #     client claims is a bug waiting for that client.
 #
@@ -2690,7 +5233,9 @@ CREATE TABLE IF NOT EXISTS functions (
     source TEXT NOT NULL,           -- 'upload' or 'folder'
     seen TEXT NOT NULL,             -- the last digest taken from its folder
     note TEXT NOT NULL,
-    created REAL NOT NULL);
+    created REAL NOT NULL,
+    id TEXT NOT NULL DEFAULT '',
+    settings TEXT NOT NULL DEFAULT '{}');       -- JSON, a Settings
 CREATE TABLE IF NOT EXISTS versions (
     function TEXT NOT NULL REFERENCES functions ON DELETE CASCADE,
     number INTEGER NOT NULL,
@@ -2712,6 +5257,19 @@ def open_database(path, tables="", synchronous="FULL"):
     return database
 
 
+def add_column(database, table, column):
+    """Give a table of an older faas.py a column that it does not have yet.
+
+    >>> db = open_database(":memory:", "CREATE TABLE t (a)")
+    >>> for _ in range(2): add_column(db, "t", "b TEXT NOT NULL DEFAULT ''")
+    >>> len(db.execute("PRAGMA table_info(t)").fetchall())
+    2
+    """
+    rows = database.execute(f"PRAGMA table_info({table})").fetchall()
+    if column.split()[0] not in [row[1] for row in rows]:
+        database.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+
+
 # What the two tables hold, after two deploys of shout and a rollback:
 #
 #       functions    name    active   threads   env    timeout   source
@@ -2723,6 +5281,33 @@ def open_database(path, tables="", synchronous="FULL"):
 #
 # Settings belong to the function and not to a version: who rolls back wants
 # yesterday's text, and today's password.
+#
+# A function has an id besides its name. Some clients know only ids, and both
+# are taken everywhere. An id begins with the time, and so do the ids of calls.
+
+SERIAL = itertools.count(int.from_bytes(os.urandom(4), "big"))
+
+
+def new_id(now):
+    """Make an id that sorts by time: 12 hex digits of ms, 8 of a counter.
+
+    The counter begins anywhere, so that two processes do not agree.
+
+    >>> new_id(1.5)[:12], len(new_id(1.5))
+    ('0000000005dc', 20)
+    """
+    return f"{int(now * 1000):012x}{next(SERIAL) % (1 << 32):08x}"
+
+
+def settings_of(text):
+    """Read the JSON of a Settings; what another faas.py wrote is let be.
+
+    >>> settings_of('{"disabled": true, "colour": "red"}').disabled
+    True
+    """
+    return Settings(**{name: value for name, value in json.loads(text).items()
+                       if name in Settings._fields})
+
 
 # 6.3 SHELL: the shelf -------------------------------------------------------
 
@@ -2796,6 +5381,13 @@ class Shelf:
         os.makedirs(self.folder, exist_ok=True)
         self.database = open_database(os.path.join(data, "faas.db"),
                                       SHELF_TABLES)
+        with self.database as db:
+            add_column(db, "functions", "id TEXT NOT NULL DEFAULT ''")
+            add_column(db, "functions", "settings TEXT NOT NULL DEFAULT '{}'")
+            for row in db.execute("SELECT name, created FROM functions "
+                                  "WHERE id=''").fetchall():
+                db.execute("UPDATE functions SET id=? WHERE name=?",
+                           (new_id(row[1]), row[0]))
 
     def close(self):
         self.database.close()
@@ -2842,13 +5434,14 @@ class Shelf:
             number = self.number_of(fn.name, fn.digest)
             seen = fn.digest if fn.source == "folder" else ""
             db.execute(
-                "INSERT INTO functions VALUES (?,?,?,?,?,?,?,'',?) "
+                "INSERT INTO functions VALUES (?,?,?,?,?,?,?,'',?,?,?) "
                 "ON CONFLICT (name) DO UPDATE SET active=excluded.active, "
                 "threads=excluded.threads, env=excluded.env, "
                 "timeout=excluded.timeout, source=excluded.source, "
                 "seen=excluded.seen, note=''",
                 (fn.name, number, fn.threads, json.dumps(fn.env),
-                 fn.limits.timeout, fn.source, seen, now))
+                 fn.limits.timeout, fn.source, seen, now, fn.id,
+                 json.dumps(fn.settings._asdict())))
             db.execute("INSERT OR IGNORE INTO versions VALUES (?,?,?,?,?)",
                        (fn.name, number, fn.tongue, fn.digest, now))
         return fn._replace(version=number, note="")
@@ -2874,6 +5467,30 @@ class Shelf:
         if not moved:
             raise FaasError("not_found", f"{name} has no version {number}")
 
+    def configure(self, fn):
+        """Store a function's variables and Settings; its text stays."""
+        with self.turn, self.database as db:
+            db.execute("UPDATE functions SET env=?, settings=? WHERE name=?",
+                       (json.dumps(fn.env), json.dumps(
+                           fn.settings._asdict()), fn.name))
+
+    def forget_version(self, name, number):
+        """Delete one version; the active one has to stay.
+
+        Errors: FaasError bad_input, not_found.
+        """
+        with self.turn, self.database as db:
+            db.execute("BEGIN IMMEDIATE")
+            known = {version.number: version.active
+                     for version in self.versions(name)}
+            if known.get(number):
+                raise FaasError("bad_input", "Cannot delete active version")
+            if number not in known:
+                raise FaasError("not_found", f"Version not found: {number}")
+            db.execute("DELETE FROM versions WHERE function=? AND number=?",
+                       (name, number))
+        self.sweep(name)
+
     def annotate(self, name, note, seen):
         """Remember why the newest text of a folder is not what serves."""
         with self.turn, self.database as db:
@@ -2895,7 +5512,7 @@ class Shelf:
         with self.turn:
             rows = self.database.execute(
                 "SELECT name, tongue, digest, number, threads, env, timeout, "
-                "source, note FROM functions JOIN versions "
+                "source, note, id, settings FROM functions JOIN versions "
                 "ON function=name AND number=coalesce(?2, active) "
                 "WHERE ?1 IS NULL OR name=?1 ORDER BY name",
                 (name, number)).fetchall()
@@ -2906,10 +5523,22 @@ class Shelf:
         return [self.function_of(*row) for row in rows]
 
     def function_of(self, name, tongue, digest, number, threads, env, timeout,
-                    source, note):
+                    source, note, ident, settings):
         folder = self.path(name, digest)
         return Function(name, tongue, folder, number, digest, threads,
-                        json.loads(env), Limits(timeout=timeout), source, note)
+                        json.loads(env), Limits(timeout=timeout), source, note,
+                        ident, settings_of(settings))
+
+    def known(self, name):
+        """Give a function's Function, or None."""
+        with contextlib.suppress(FaasError):
+            return self.functions(name)[0]
+
+    def created(self):
+        """Give when each function was deployed first, in s since 1970."""
+        with self.turn:
+            return dict(self.database.execute(
+                "SELECT name, created FROM functions").fetchall())
 
     def versions(self, name):
         """List the Versions of a function, the newest first."""
@@ -2990,7 +5619,6 @@ class Shelf:
 # Promised: nothing.
 
 import datetime
-import itertools
 import queue
 
 # 7.1 Secrets ----------------------------------------------------------------
@@ -3141,20 +5769,15 @@ class Execution(typing.NamedTuple):
     bytes_in: int
     bytes_out: int
     error: str              # the sentence, masked
+    code: int = 200         # the HTTP status that the function chose
 
 
-SERIAL = itertools.count(int.from_bytes(os.urandom(4), "big"))
-
-
-def new_id(now):
-    """Make an id that sorts by time: 12 hex digits of ms, 8 of a counter.
-
-    The counter begins anywhere, so that two processes do not agree.
-
-    >>> new_id(1.5)[:12], len(new_id(1.5))
-    ('0000000005dc', 20)
-    """
-    return f"{int(now * 1000):012x}{next(SERIAL) % (1 << 32):08x}"
+class Detail(typing.NamedTuple):
+    """What was said in one call, for calls in which anything was; masked."""
+    id: str
+    log: str                # what the function printed and logged
+    event: str              # JSON: what a handler(ctx, event) was given
+    answer: str             # JSON: what it gave, where that is to be kept
 
 
 # An id that begins with the time sorts as the time does. So the table is kept
@@ -3167,8 +5790,14 @@ CREATE TABLE IF NOT EXISTS executions (
     id TEXT PRIMARY KEY, function TEXT NOT NULL, version INTEGER NOT NULL,
     trigger TEXT NOT NULL, started REAL NOT NULL, duration REAL NOT NULL,
     start TEXT NOT NULL, status TEXT NOT NULL, bytes_in INTEGER NOT NULL,
-    bytes_out INTEGER NOT NULL, error TEXT NOT NULL) WITHOUT ROWID;
+    bytes_out INTEGER NOT NULL, error TEXT NOT NULL,
+    code INTEGER NOT NULL DEFAULT 200) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS executions_of ON executions (function, id);
+CREATE TABLE IF NOT EXISTS details (
+    id TEXT PRIMARY KEY, log TEXT NOT NULL, event TEXT NOT NULL,
+    answer TEXT NOT NULL);
+CREATE TRIGGER IF NOT EXISTS details_go AFTER DELETE ON executions
+    BEGIN DELETE FROM details WHERE id = old.id; END;
 """
 
 
@@ -3182,8 +5811,8 @@ class Retention(typing.NamedTuple):
 
 
 # Three kinds of things travel through the queue to the writer's thread: an
-# Execution to write, an Event to set once all before it is written, and None
-# at the end. The Event is how a reader waits for what was recorded before it
+# Execution or its Detail to write, an Event to set once all before it is
+# written, and None at the end. The Event is how a reader waits for what was recorded before it
 # asked, though nobody who records ever waits:
 #
 #       callers     record  record  record           record
@@ -3199,6 +5828,9 @@ def storable(text, most):
     """
     return text[:most] if text.isascii() else text[:most].encode(
         "utf-8", "replace").decode()
+
+
+MAX_DETAIL = 1 << 16        # characters of a text in a Detail
 
 
 def complain(text):
@@ -3226,20 +5858,25 @@ class Journal:
     BATCH = 0.01        # s; a hundred commits a second, however many calls
     SWEEP = 3600.0      # s between two looks at the retention
 
-    def __init__(self, path, retention=Retention()):
-        self.path, self.retention = path, retention
+    def __init__(self, path, retention=Retention(), days_of=dict):
+        self.path, self.retention, self.days_of = path, retention, days_of
         self.waiting = queue.SimpleQueue()
         self.reader = open_database(path, EXECUTION_TABLE, "NORMAL")
+        add_column(self.reader, "executions",
+                   "code INTEGER NOT NULL DEFAULT 200")
         self.turn = threading.Lock()
         self.thread = threading.Thread(target=self.write, name="journal",
                                        daemon=True)
         self.thread.start()
 
-    def record(self, execution):
+    def record(self, execution, detail=None):
         """Take an Execution, and let the caller go on."""
         self.waiting.put(execution._replace(
             function=storable(execution.function, 64),
-            error=storable(execution.error, 1000)))
+            error=storable(execution.error, 4000)))
+        if detail and any(detail[1:]):
+            self.waiting.put(Detail(*(storable(text, MAX_DETAIL)
+                                      for text in detail)))
 
     def flush(self):
         """Wait until all that was recorded before can be read."""
@@ -3247,15 +5884,42 @@ class Journal:
         self.waiting.put(written)
         written.wait(10)
 
-    def recent(self, function=None, limit=50):
+    def recent(self, function=None, limit=50, offset=0):
         """List the newest Executions, of one function or of all."""
-        self.flush()
         only = "WHERE function=?1" if function else ""
-        with self.turn:
-            rows = self.reader.execute(
-                f"SELECT * FROM executions {only} ORDER BY id DESC "
-                "LIMIT ?2", (function, limit)).fetchall()
+        rows = self.read(f"SELECT * FROM executions {only} ORDER BY id DESC "
+                         "LIMIT ?2 OFFSET ?3", (function, limit, offset))
         return [Execution(*row) for row in rows]
+
+    def read(self, query, values):
+        """Give the rows of a query, with all that was recorded before it."""
+        self.flush()
+        with self.turn:
+            return self.reader.execute(query, values).fetchall()
+
+    def count(self, function):
+        """Give how many Executions of a function are remembered."""
+        return self.read("SELECT count(*) FROM executions WHERE function=?",
+                         (function,))[0][0]
+
+    def find(self, ident):
+        """Give an Execution and its Detail.
+
+        Errors: FaasError not_found.
+        """
+        rows = self.read("SELECT * FROM executions WHERE id=?", (ident,))
+        if not rows:
+            raise FaasError("not_found", "Execution not found: "
+                            + ident[:60])
+        said = self.read("SELECT * FROM details WHERE id=?", (ident,))
+        return Execution(*rows[0]), Detail(*(said or [(ident, "", "", "")])[0])
+
+    def remove(self, function):
+        """Forget all of a function's Executions."""
+        self.flush()
+        with self.turn, self.reader as database:
+            database.execute("DELETE FROM executions WHERE function=?",
+                             (function,))
 
     def close(self):
         self.waiting.put(None)
@@ -3265,7 +5929,7 @@ class Journal:
     def gather(self):
         """Wait for something to do, and take what comes along with it."""
         batch = [self.waiting.get()]
-        if isinstance(batch[0], Execution):
+        if isinstance(batch[0], tuple):
             time.sleep(self.BATCH)
         while not self.waiting.empty():
             batch.append(self.waiting.get())
@@ -3277,12 +5941,13 @@ class Journal:
         next_sweep = 0.0
         while None not in batch:
             batch = self.gather()
-            rows = [one for one in batch if isinstance(one, Execution)]
+            rows = [one for one in batch if isinstance(one, tuple)]
             try:
                 insert_executions(database, rows)
                 if time.monotonic() >= next_sweep:
                     next_sweep = time.monotonic() + self.SWEEP
-                    forget(database, self.retention, time.time())
+                    forget(database, self.retention, time.time(),
+                           self.days_of())
             # A full disk, or a row that no database takes, stops no call.
             except (sqlite3.Error, ValueError, OverflowError) as error:
                 complain(f"{len(rows)} executions could not be recorded: "
@@ -3294,21 +5959,25 @@ class Journal:
 
 
 def insert_executions(database, rows):
-    """Write Executions in one commit.
+    """Write Executions and Details in one commit.
 
     >>> db = open_database(":memory:", EXECUTION_TABLE)
     >>> insert_executions(db, [Execution(*["x"] * 11)])
     >>> db.execute("SELECT count(*) FROM executions").fetchone()
     (1,)
     """
-    marks = ",".join("?" * len(Execution._fields))
     with database:
-        database.executemany(
-            f"INSERT OR REPLACE INTO executions VALUES ({marks})", rows)
+        for table, kind in ("executions", Execution), ("details", Detail):
+            marks = ",".join("?" * len(kind._fields))
+            database.executemany(
+                f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
+                [row for row in rows if isinstance(row, kind)])
 
 
-def forget(database, retention, now):
+def forget(database, retention, now, days_of={}):
     """Delete executions past the retention; `now` in seconds since 1970.
+
+    `days_of` holds the functions that have a retention of their own.
 
     >>> db = open_database(":memory:", EXECUTION_TABLE)
     >>> insert_executions(db, [Execution(new_id(day * 86400), *["x"] * 10)
@@ -3317,9 +5986,14 @@ def forget(database, retention, now):
     >>> db.execute("SELECT count(*) FROM executions").fetchone()
     (4,)
     """
-    oldest = new_id(max(0.0, now - retention.days * 86400))[:12]
     with database:
-        database.execute("DELETE FROM executions WHERE id < ?", (oldest,))
+        for name, days in [*days_of.items(), (None, retention.days)]:
+            oldest = new_id(max(0.0, now - days * 86400))[:12]
+            only = "=?2" if name else (
+                "NOT IN (SELECT value FROM json_each(?2))")
+            database.execute(
+                f"DELETE FROM executions WHERE id < ?1 AND function {only}",
+                (oldest, name or json.dumps(list(days_of))))
     while used_bytes(database) > retention.size:
         # A tenth at a time: the file does not shrink, but its pages are free
         # for the next rows.
@@ -3338,6 +6012,124 @@ def used_bytes(database):
         database.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size"))
     return (pages - free) * size
+
+
+# 7.5 SHELL: what functions remember ------------------------------------------
+#
+# A worker forgets when it ends, and two workers never agree. What a function
+# wants to keep goes into a table, under a key of its own. The trap is old:
+#
+#       worker 1    get hits -> 41              set hits 42
+#       worker 2                get hits -> 41             set hits 42
+#
+# Two calls, one count: get and then set is a race, whichever language writes
+# it. `increment` does both in one transaction, and is the cure.
+#
+# Keys and values are bytes, because Lua's strings are; they travel as text in
+# which a lone surrogate stands for a byte (4.1). A `kill -9` loses nothing
+# here, but a power cut may lose the last second: nobody waits for the disk.
+
+KV_TABLE = """
+CREATE TABLE IF NOT EXISTS kv (
+    function TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (function, key));
+"""
+
+MAX_KEY = 512               # bytes
+MAX_VALUE = 1 << 20         # bytes; what is larger is a file
+MAX_STORED = 64 << 20       # bytes of one function: as many as a bundle's
+MAX_KEYS = 10_000           # of one function; each `set` counts them
+
+
+def kv_bytes(text, most, what):
+    """Give the bytes of a key or a value.
+
+    >>> kv_bytes("a\\udcff", 9, "key")
+    b'a\\xff'
+
+    Errors: FaasError too_large.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    if len(data) > most:
+        raise FaasError("too_large", f"the {what} is longer than {most} bytes")
+    return data
+
+
+class Store:
+    """The values that functions keep; each sees its own.
+
+    >>> store = Store(":memory:")
+    >>> store.set("f", "hits", "41"), store.increment("f", "hits")
+    (True, 42)
+    >>> store.get("f", "hits"), store.get("g", "hits")
+    ('42', None)
+    >>> store.close()
+    """
+
+    def __init__(self, path):
+        self.database = open_database(path, KV_TABLE, "NORMAL")
+        self.turn = threading.Lock()
+
+    def close(self):
+        self.database.close()
+
+    def get(self, function, key):
+        """Give a value, or None."""
+        with self.turn:
+            return self.look(function, kv_bytes(key, MAX_KEY, "key"))
+
+    def look(self, function, key):
+        row = self.database.execute(
+            "SELECT value FROM kv WHERE function=? AND key=?",
+            (function, key)).fetchone()
+        return row and row[0].decode("utf-8", "surrogateescape")
+
+    def set(self, function, key, value):
+        """Keep a value. Errors: FaasError too_large."""
+        with self.turn, self.database:
+            self.put(function, kv_bytes(key, MAX_KEY, "key"), value)
+        return True
+
+    def put(self, function, key, value):
+        value = kv_bytes(value, MAX_VALUE, "value")
+        keys, stored = self.database.execute(
+            "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) "
+            "FROM kv WHERE function=? AND key<>?", (function, key)).fetchone()
+        if keys >= MAX_KEYS or stored + len(key) + len(value) > MAX_STORED:
+            raise FaasError("too_large", "a function may keep at most "
+                            f"{MAX_KEYS} values of {MAX_STORED} bytes in all")
+        self.database.execute("INSERT OR REPLACE INTO kv VALUES (?,?,?)",
+                              (function, key, value))
+
+    def increment(self, function, key, by=1):
+        """Add to a number, and give the sum; what is not there is 0.
+
+        Errors: FaasError bad_input, where the value is no number.
+        """
+        key = kv_bytes(key, MAX_KEY, "key")
+        with self.turn, self.database as db:
+            db.execute("BEGIN IMMEDIATE")   # Another process may be adding.
+            old = self.look(function, key) or "0"
+            try:
+                total = (int(old) if old.lstrip("-").isdigit() else float(old)
+                         ) + (by or 0)
+            except ValueError:
+                raise FaasError("bad_input", f"the value {old[:40]!r} is no "
+                                "number to add to") from None
+            self.put(function, key, str(total))
+        return total
+
+    def delete(self, function, key):
+        """Forget a value; True also where there was none."""
+        with self.turn, self.database as db:
+            db.execute("DELETE FROM kv WHERE function=? AND key=?",
+                       (function, kv_bytes(key, MAX_KEY, "key")))
+        return True
+
+    def remove(self, function):
+        """Forget all that a function kept."""
+        with self.turn, self.database as db:
+            db.execute("DELETE FROM kv WHERE function=?", (function,))
 
 
 # Try it ---------------------------------------------------------------------
@@ -3379,6 +6171,8 @@ def used_bytes(database):
 # question that the answer itself answers.
 #
 # Promised: nothing.
+
+import functools
 
 # 8.1 Time and room ----------------------------------------------------------
 
@@ -3493,18 +6287,6 @@ class Counters:
             cell[1] += seconds
 
 
-def call_headers(call, ident):
-    """Give a function the headers of its call, and what else it may ask.
-
-    >>> call_headers(Call("f", path="/a", query="b=1"), "id-1")
-    {'X-Faas-Method': 'POST', 'X-Faas-Path': '/a', 'X-Faas-Query': 'b=1', \
-'X-Faas-Execution': 'id-1', 'X-Faas-Trigger': 'http'}
-    """
-    return {**call.headers, "X-Faas-Method": call.method,
-            "X-Faas-Path": call.path, "X-Faas-Query": call.query,
-            "X-Faas-Execution": ident, "X-Faas-Trigger": call.trigger}
-
-
 def guess_type(body):
     """Say what bytes without a label are, as far as it can be known.
 
@@ -3518,20 +6300,39 @@ def guess_type(body):
         return "application/octet-stream"
 
 
-def clean_headers(headers):
+@functools.lru_cache(maxsize=1024)
+def go_capitals(name):
+    """Spell a field name as Go does.
+
+    >>> go_capitals("x-request-id")
+    'X-Request-Id'
+    """
+    return "-".join(part.capitalize() for part in name.split("-"))
+
+
+def clean_headers(headers, tongue):
     """Take of a worker's headers what any door can carry, for it may lie.
 
-    >>> clean_headers({"Content-Type": "text/plain", "Content-Length": "1"})
+    >>> script, lua = TONGUES["script"], TONGUES["lua"]
+    >>> clean_headers({"Content-Type": "text/plain", "Lab": "b"}, script)
     {'Content-Type': 'text/plain'}
-    >>> clean_headers({"Content-Type": "a\\r\\nEvil: b"})
+    >>> clean_headers({"Lab": "b", "Content-Length": "9"}, lua)
+    {'Lab': 'b'}
+    >>> clean_headers({"Lab": "a\\r\\nEvil: b"}, lua)
     {}
     """
-    if not isinstance(headers, dict):
-        return {}
-    kind = headers.get("Content-Type")
-    if isinstance(kind, str) and kind.isascii() and kind.isprintable():
-        return {"Content-Type": kind}
-    return {}
+    clean = {}
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        length = name.lower() == "content-length"
+        if (name.lower() == "content-type" or tongue.chooses) and (
+                length and tongue.runs == "server"
+                or name.lower() not in HOP_BY_HOP) and (
+                re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name)
+                and all(isinstance(text, str) and not re.search(
+                    "[\x00-\x08\x0a-\x1f\x7f]", text) for text in values)):
+            clean[go_capitals(name.lower())] = value
+    return clean
 
 
 def result_of(run, fn, ident, spans):
@@ -3542,21 +6343,104 @@ def result_of(run, fn, ident, spans):
     >>> result.kind, result.sentence, result.body
     ('timeout', 'too late', b'')
     """
+    tongue, status = TONGUES.get(fn.tongue), run.meta.get("status")
     if run.error:
+        where = f"Error at line {run.error.line}: " if run.error.line else ""
         return Result(run.error.kind, run.error.detail, {}, 200,
-                      str(run.error), ident, fn.version, run.start,
+                      f"{where}{run.error}", ident, fn.version, run.start,
                       tuple(spans.items()))
-    headers = clean_headers(run.meta.get("headers")) or {
-        "Content-Type": guess_type(run.out)}
-    return Result("ok", run.out, headers, 200, "", ident, fn.version,
-                  run.start, tuple(spans.items()))
+    headers = clean_headers(run.meta.get("headers"), tongue)
+    if not headers and not tongue.chooses:
+        headers = {"Content-Type": guess_type(run.out)}
+    return Result("ok", run.out, headers,
+                  status if tongue.chooses and status else 200, "", ident,
+                  fn.version, run.start, tuple(spans.items()), run.more)
+
+
+def checked_status(run):
+    """Refuse an answer with a status that no client would understand.
+
+    >>> checked_status(Run(meta={"status": 99})).error
+    FaasError('it chose 99 as its status, which is none')
+    """
+    status = run.meta.get("status") or 200
+    if run.error or isinstance(status, int) and 200 <= status <= 599:
+        return run
+    return run._replace(error=FaasError(
+        "crashed", f"it chose {status!r} as its status, which is none"))
+
+
+def story_of(fn, error):
+    """Tell a function's author what went wrong, with the lines of its text.
+
+    Errors: none; of tongues that only fail with a sentence, the sentence.
+    """
+    tongue = TONGUES.get(fn.tongue)
+    if not (tongue and tongue.asks):
+        return str(error)
+    text = read_small(fn.folder, tongue.text).decode("utf-8", "replace")
+    return explain(fn.tongue, tongue.text, str(error), error.line, text)
+
+
+class Stream:
+    """The pieces of an answer that is still coming.
+
+    `at_end(size, error)` is called once, however it ends: used up, closed, or
+    broken by a FaasError, which goes on to whoever reads.
+
+    >>> stream = Stream(iter([b"a", b"b"]), lambda size, error: print(size))
+    >>> next(stream), list(stream)
+    2
+    (b'a', [b'b'])
+    """
+
+    def __init__(self, pieces, at_end):
+        self.pieces, self.at_end = pieces, at_end
+        self.size, self.ended = 0, False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            piece = next(self.pieces)
+            self.size += len(piece)
+            return piece
+        except FaasError as error:
+            self.close(error)
+            raise
+        except StopIteration:
+            self.close()
+            raise
+
+    def close(self, error=None):
+        if not self.ended:
+            self.ended = True
+            getattr(self.pieces, "close", int)()
+            self.at_end(self.size, error)
+
+
+def whole(result):
+    """Wait for all of a Result, for a door that cannot pass on its pieces.
+
+    >>> whole(Result(body=b"a", more=iter([b"b"]))).body
+    b'ab'
+    """
+    if result.more is None:
+        return result
+    try:
+        return result._replace(body=result.body + b"".join(result.more),
+                               more=None)
+    except FaasError as error:
+        return result._replace(kind=error.kind, sentence=str(error), body=b"",
+                               headers={}, more=None)
 
 
 MAX_LOGGED = 1 << 19        # characters of one run: half of what a log file
                             # may hold; a failure is told at the end
 
 
-def log_text(call, fn, run):
+def log_text(call, fn, run, story=""):
     """Give what of a run belongs into the log.
 
     What a script answers is logged because that is PiFaaS's log; and where
@@ -3567,7 +6451,7 @@ def log_text(call, fn, run):
     if fn.tongue == "script" or alone:
         text = run.out.decode("utf-8", "replace") + text
     if run.error:
-        text += f"\n[{run.error.kind}] {run.error}"
+        text += f"\n[{run.error.kind}] {story or run.error}"
     elif alone:
         text += "\n[ok]"
     if len(text) > MAX_LOGGED:
@@ -3576,16 +6460,254 @@ def log_text(call, fn, run):
     return text.strip("\n")
 
 
+# FaaS-Go keeps what a handler was given, and where it was told to, what it
+# gave. Both go through the masks of 7.1, and some more: a header or a member
+# whose name says that it is secret loses its value, whatever that looks like.
+
+SECRET_WORD = re.compile(
+    r"authorization|cookie|token|key|secret|password|auth|credential", re.I)
+
+
+def mask_members(value):
+    """Replace the members of a JSON value whose names say they are secret.
+
+    >>> mask_members({"a": [{"api_key": 1}], "Cookie": "x", "b": 2})
+    {'a': [{'api_key': '[REDACTED]'}], 'Cookie': '[REDACTED]', 'b': 2}
+    """
+    if isinstance(value, dict):
+        return {name: "[REDACTED]" if SECRET_WORD.search(name)
+                else mask_members(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [mask_members(member) for member in value]
+    return value
+
+
+def mask_body(body, env):
+    """Give a body as text that may be stored: of JSON, its members masked.
+
+    >>> mask_body(b'{"password": "x", "a": 1}', {})
+    '{"a": 1, "password": "[REDACTED]"}'
+    """
+    text = body[:MAX_DETAIL].decode("utf-8", "replace")
+    try:
+        text = json.dumps(mask_members(json.loads(text)), sort_keys=True)
+    except (ValueError, RecursionError):
+        pass                        # It is no JSON, and masked by shape.
+    return mask(text, env)
+
+
+def details_of(call, fn, result):
+    """Give the JSON of a call's event and of its answer, or '' for each.
+
+    >>> details_of(Call("f"), Function("f", "script", "/f"), Result())
+    ('', '')
+    """
+    tongue, event, answer = TONGUES.get(fn.tongue), "", ""
+    if tongue and tongue.asks:
+        meta = event_meta(fn, call, "", 0, "")["event"]
+        event = json.dumps({**mask_members(meta),
+                            "body": mask_body(call.body, fn.env)})
+    if fn.settings.keep_answers and result.kind == "ok":
+        answer = json.dumps({
+            "statusCode": result.status, "headers": result.headers,
+            "body": mask_body(result.body, fn.env)})
+    return event, answer
+
+
 def digest_or_empty(folder):
     """Give the digest of a folder's function, or '' where it has none."""
     try:
         files = read_folder(folder)
-        return digest_of(choose_tongue("", files), files)
+        return digest_of(tongue_of("", files), files)
     except FaasError:
         return ""
 
 
-# 8.2 SHELL: the platform ----------------------------------------------------
+def folder_tongue(folder):
+    """Give the tongue of a folder, and read no more of it than that takes.
+
+    >>> folder_tongue("functions/csv2json")
+    'python3'
+
+    Errors: as choose_tongue; OSError.
+    """
+    return choose_tongue("", os.listdir(folder),
+                         lambda path: read_small(folder, path))
+
+
+def tongue_of(wanted, files):
+    """Give the tongue of a dict of files. Errors: as choose_tongue."""
+    return choose_tongue(wanted, files, lambda path: files[path].data)
+
+
+# 8.2 SHELL: host functions ---------------------------------------------------
+#
+# The other half of 5.5: what a function asks in the middle of its call is
+# answered here, by the thread that carries the call. The first column is
+# what it may ask, and the arguments were checked against BUILTINS before.
+#
+# It is asked in the name of one function, so there is no question by which it
+# could see what another one keeps. An http question is bounded three times:
+# by the call's deadline, by 30 s, and by the output limit.
+
+HTTP_TIME = 30.0            # s; FaaS-Go's bound for its functions' requests
+
+
+def web_opener():
+    """Make what opens http and https, and nothing else.
+
+    urllib's own opener would also read file:// and ftp://.
+    """
+    import urllib.request
+    opener = urllib.request.OpenerDirector()
+    for part in (urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
+                 urllib.request.HTTPDefaultErrorHandler,
+                 urllib.request.HTTPErrorProcessor,
+                 urllib.request.HTTPRedirectHandler,
+                 urllib.request.ProxyHandler):
+        opener.add_handler(part())
+    return opener
+
+
+def web_request(method, url, headers={}, body=None, most=MAX_UNPACKED,
+                seconds=HTTP_TIME):
+    """Ask somebody else: (status, headers, body), for any status.
+
+    Errors: FaasError bad_input, where there is no answer; too_large, past
+    `most` bytes or `seconds`, however slowly it drips.
+    """
+    import http.client
+    import urllib.error
+    import urllib.request
+    end, data = time.monotonic() + seconds, b""
+    if not re.match("https?://", url, re.IGNORECASE):
+        raise FaasError("bad_input", "the url must begin with http:// or "
+                        "https://")
+    try:
+        request = urllib.request.Request(url, body, headers, method=method)
+        try:
+            answer = web_opener().open(request, timeout=min(10, seconds))
+        except urllib.error.HTTPError as error:
+            answer = error              # 404 is an answer, too.
+        with answer:
+            while piece := answer.read1(1 << 20):
+                data += piece
+                if len(data) > most or time.monotonic() > end:
+                    raise FaasError(
+                        "too_large", f"what is at {url[:200]} is larger than "
+                        f"{most} bytes, or takes longer than {seconds:.0f} s")
+            return answer.status, dict(reversed(answer.headers.items())), data
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise FaasError("bad_input", f"{url[:200]} cannot be had: {error}"
+                        ) from None
+
+
+class Host:
+    """Answers the questions of one function's workers.
+
+    A Worker's `tell`: call it with a question, its arguments and a Deadline.
+    """
+
+    def __init__(self, platform, fn):
+        self.platform, self.name, self.first = platform, fn.name, fn
+
+    def __call__(self, do, arguments, deadline):
+        if do not in BUILTINS or not isinstance(arguments, list):
+            raise FaasError("bad_input", f"there is no {do!r} to ask for")
+        try:
+            given = check_arguments(do, BUILTINS[do].takes, arguments)
+            if BUILTINS[do].do:
+                return BUILTINS[do].do(*given)
+            return HOST_FUNCTIONS[do](self, deadline, *given)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise FaasError("bad_input", str(error)) from None
+
+    @property
+    def fn(self):
+        """The Function as it is now; while it loads, as it will be."""
+        live = self.platform.live.get(self.name)
+        same = live and live.fn.digest == self.first.digest
+        return live.fn if same else self.first
+
+    def set_env(self, name, value):
+        """Set one of the function's variables, or remove it."""
+        env = {**self.fn.env, name: value}
+        self.platform.configure(self.name, env=checked_env(
+            {key: text for key, text in env.items() if text is not None}))
+        return True
+
+    def web(self, method, deadline, url, options):
+        """Make a request for the function; the answer as FaaS-Go gives it."""
+        import urllib.parse
+        options = options or {}
+        if query := options.get("query"):
+            url += ("&" if "?" in url else "?") + urllib.parse.urlencode(query)
+        body = options.get("body")
+        status, headers, data = web_request(
+            method, url, {str(name): str(value) for name, value in
+                          (options.get("headers") or {}).items()},
+            None if body is None else str(body).encode(
+                "utf-8", "surrogateescape"), self.fn.limits.output,
+            min(HTTP_TIME, max(0.001, deadline.at - time.monotonic())))
+        return {"statusCode": status, "headers": headers,
+                "body": data.decode("utf-8", "surrogateescape")}
+
+    def fill(self, base, pattern, params):
+        """Write the path of this function that a pattern stands for."""
+        return f"{base}/fn/{self.fn.id}{router_fill(pattern, params or {})}"
+
+
+def sleep_until(seconds, deadline):
+    """Sleep, but no longer than the call may run."""
+    time.sleep(max(0.0, min(seconds, deadline.at - time.monotonic())))
+
+
+HOST_FUNCTIONS = {
+    "kv.get": lambda host, when, key: host.platform.store.get(host.name, key),
+    "kv.set": lambda host, when, key, value: host.platform.store.set(
+        host.name, key, value),
+    "kv.delete": lambda host, when, key: host.platform.store.delete(
+        host.name, key),
+    "kv.increment": lambda host, when, key, by: host.platform.store.increment(
+        host.name, key, 1 if by is None else by),
+    "env.get": lambda host, when, name: host.fn.env.get(name),
+    "env.set": lambda host, when, name, value: host.set_env(name, value),
+    "env.delete": lambda host, when, name: host.set_env(name, None),
+    "http.get": lambda host, when, *rest: host.web("GET", when, *rest),
+    "http.post": lambda host, when, *rest: host.web("POST", when, *rest),
+    "http.put": lambda host, when, *rest: host.web("PUT", when, *rest),
+    "http.delete": lambda host, when, *rest: host.web("DELETE", when, *rest),
+    "router.path": lambda host, when, *rest: host.fill("", *rest),
+    "router.url": lambda host, when, *rest: host.fill(
+        host.platform.base_url, *rest),
+    "time.sleep": lambda host, when, ms: sleep_until(ms / 1000, when),
+}
+
+
+# Variables come from strangers too, through two doors and from functions.
+
+
+def checked_env(env):
+    """Check environment variables; FaaS-Go's bounds, and no zero bytes.
+
+    >>> checked_env({"COLOUR": "red"})
+    {'COLOUR': 'red'}
+
+    Errors: FaasError bad_input.
+    """
+    if len(env) > 100:
+        raise FaasError("bad_input", "more than 100 environment variables")
+    for name, value in env.items():
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII):
+            raise FaasError("bad_input", f"{name[:60]!r} is no name of an "
+                            "environment variable")
+        if not isinstance(value, str) or "\0" in value or len(value) > 10000:
+            raise FaasError("bad_input", f"the variable {name} must be a "
+                            "text of at most 10000 characters")
+    return env
+
+
+# 8.3 SHELL: the platform ----------------------------------------------------
 #
 # Functions come from two places, and a name belongs to one of them. What was
 # uploaded lies on the shelf only. What lies in functions/ belongs to whoever
@@ -3631,15 +6753,19 @@ class Platform:
         os.makedirs(self.data, mode=0o700, exist_ok=True)
         self.parent, self.shelf = Nursery(), Shelf(self.data)
         self.logs = LogBook(os.path.abspath(logs or home + "/logs"))
-        self.journal = Journal(os.path.join(self.data, "faas.db"), retention)
+        database = os.path.join(self.data, "faas.db")
+        self.journal = Journal(database, retention, self.keep_days)
+        self.store, self.base_url = Store(database), ""
         self.counters, self.limits, self.idle = Counters(), limits, idle
         self.live, self.running, self.closing = {}, 0, False
         self.failed = {}            # folders that never loaded, and why
         self.locks = collections.defaultdict(threading.Lock)
         self.turn, self.stopped = threading.Condition(), threading.Event()
         self.background = threading.Semaphore(self.BACKGROUND)
+        self.ids = {}
         for fn in self.shelf.functions():
             self.live[fn.name] = self.bring_to_life(self.with_limits(fn))
+            self.ids[fn.id] = fn.name
         self.keeper = threading.Thread(target=self.keep, name="keeper",
                                        daemon=True)
         self.keeper.start()
@@ -3669,7 +6795,13 @@ class Platform:
         with self.turn:             # calls fail now, and are written down.
             self.turn.wait_for(lambda: not self.running, 2)
         self.journal.close()
+        self.store.close()
         self.shelf.close()
+
+    def keep_days(self):
+        """Give the functions whose executions are kept for days of their own."""
+        return {name: live.fn.settings.keep_days for name, live in
+                list(self.live.items()) if live.fn.settings.keep_days}
 
     def keep(self):
         """End idle workers, now and then; nothing may end the keeper."""
@@ -3692,16 +6824,24 @@ class Platform:
         most = max(fn.threads, limits.concurrency)
         gate = old.gate if old else Gate(most, limits.queue)
         gate.most = most
-        if TONGUES[fn.tongue].runs != "worker":
+        runs = TONGUES[fn.tongue].runs
+        if runs == "process":
             return Live(fn, gate)
+        started = None
 
         def birth(deadline):
+            nonlocal started
             start = Deadline(time.monotonic() + limits.start, "the "
                              f"{limits.start:g} s that a start may take")
-            return Worker(self.parent, program_of(fn), min(deadline, start))
-        return Live(fn, gate, Pool(birth, fn.threads, most))
+            # The first time, not now: its interpreter may be missing.
+            started = started or start_staying(self.parent, fn,
+                                               Host(self, fn))
+            return started(min(deadline, start))
+        # A visitor of a server costs a connection, and need not be waited for.
+        patience = Pool.PATIENCE if runs == "worker" else 0.0
+        return Live(fn, gate, Pool(birth, fn.threads, most, patience))
 
-    # 8.3 Find ---------------------------------------------------------------
+    # 8.4 Find ---------------------------------------------------------------
     #
     # A look at a folder compares names, sizes and times of change, and reads
     # nothing: some 20 us for a small one. Only when they differ are the files
@@ -3715,6 +6855,7 @@ class Platform:
         Errors: FaasError not_found, or bad_input where a folder's text does
         not load and no earlier one did; timeout, where that takes too long.
         """
+        name = self.name_of(name)
         live = self.live.get(name)
         if live and live.fn.source == "upload":
             return live
@@ -3730,6 +6871,10 @@ class Platform:
             self.live[name] = self.bring_to_life(Function(
                 name, "script", path, limits=self.limits, source="file"))
         return self.live[name]
+
+    def name_of(self, word):
+        """Give the name of a function, from its name or its id."""
+        return word if word in self.live else self.ids.get(word, word)
 
     def put_to_rest(self, name):
         """Let a function serve no more calls; True if it did."""
@@ -3765,10 +6910,10 @@ class Platform:
         if kind and failed_mark == mark and not serves:
             raise FaasError(kind, sentence)
         try:
-            # Look for a marker before reading all of what may be /etc.
-            choose_tongue("", os.listdir(path))
+            # Look for its marks before reading all of what may be /etc.
+            folder_tongue(path)
             files = read_folder(path)
-            digest = digest_of(choose_tongue("", files), files)
+            digest = digest_of(tongue_of("", files), files)
             if not serves or digest != self.shelf.seen(name):
                 self.deploy_locked(name, files, source="folder")
             self.failed.pop(name, None)
@@ -3808,26 +6953,27 @@ class Platform:
                                        limits=self.limits)
             elif os.path.isdir(path):
                 with contextlib.suppress(FaasError, OSError):
-                    tongue = choose_tongue("", os.listdir(path))
+                    tongue = folder_tongue(path)
                     note = self.failed.get(name, ("", "", ""))[2]
                     found[name] = Function(
                         name, tongue, path, limits=self.limits,
                         source="folder", note=note)
         return [found[name] for name in sorted(found)]
 
-    # 8.4 Deploy, roll back, delete ------------------------------------------
+    # 8.5 Deploy, roll back, delete ------------------------------------------
     #
     # All three move the same pointer and change the same pool, so they are
     # done one at a time for each name. Callers never wait for that lock, with
     # one exception: who is the first to meet an edited folder waits until the
     # edit is taken up, since "at the next call" is what was promised.
 
-    def deploy(self, name, files, tongue="", threads=1, env=None,
-               timeout=None):
+    def deploy(self, name, files, tongue="", threads=None, env=None,
+               timeout=None, settings=None):
         """Make a bundle's files the serving version of a function; give it.
 
-        Errors: FaasError bad_input where it does not load, conflict where
-        the name is taken; then the old version goes on serving.
+        What is None stays as it was. Errors: FaasError bad_input where it
+        does not load, conflict where the name is taken; then the old version
+        goes on serving.
         """
         if check_name(name) in RESERVED:
             raise FaasError("conflict", f"{name!r} is a path of this "
@@ -3835,27 +6981,38 @@ class Platform:
         if os.path.exists(os.path.join(self.functions, name)):
             raise FaasError("conflict", f"functions/{name} is there already: "
                             "edit it, or choose another name")
+        if name in self.ids:
+            raise FaasError("conflict", f"{name} is the id of "
+                            f"{self.ids[name]}: choose another name")
         with self.locks[name]:
-            return self.deploy_locked(name, files, tongue, threads, env or {},
-                                      timeout)
+            return self.deploy_locked(name, files, tongue, threads, env,
+                                      timeout, settings)
 
-    def deploy_locked(self, name, files, tongue="", threads=1, env={},
-                      timeout=None, source="upload"):
-        tongue = choose_tongue(tongue, files)
+    def deploy_locked(self, name, files, tongue="", threads=None, env=None,
+                      timeout=None, settings=None, source="upload"):
+        tongue = tongue_of(tongue, files)
         if tongue == "binary":
             files = {**files, "fn.sh": Item(files["fn.sh"].data, True)}
+        cache = os.path.join(self.data, "cache")
         digest, folder = self.shelf.place(
             name, tongue, files,
-            lambda fresh: install_requirements(self.parent, fresh))
+            lambda fresh: prepare(self.parent, tongue, fresh, cache))
+        was = self.shelf.known(name) or Function(
+            name, "", "", id=new_id(time.time()), limits=Limits(timeout=0))
         # What is stored says 0 where nothing was asked for, so that another
         # platform's limit may hold when this data folder is served by it.
         stored = Function(
             name, tongue, folder, self.shelf.number_of(name, digest), digest,
-            threads, env, self.limits._replace(timeout=timeout or 0), source)
+            was.threads if threads is None else threads,
+            was.env if env is None else env,
+            self.limits._replace(timeout=was.limits.timeout if timeout is None
+                                 else timeout), source, "", was.id,
+            was.settings if settings is None else settings)
         fn, old = self.with_limits(stored), self.live.get(name)
 
         def commit():
             self.shelf.publish(stored, time.time())
+            self.ids[fn.id] = name
             return fn
         if old and old.fn._replace(note="") == fn:
             # The same bytes and settings: no new version, no new workers.
@@ -3874,10 +7031,11 @@ class Platform:
             try:
                 ready.pool.fill(NEVER)
             except FaasError as error:
-                self.shelf.sweep(fn.name)
                 said = error.detail.decode("utf-8", "replace")[-4000:]
+                story = story_of(fn, error)     # while its text is there
+                self.shelf.sweep(fn.name)
                 raise FaasError("bad_input", mask(
-                    f"{fn.name} does not start: {error}\n{said}".rstrip(),
+                    f"{fn.name} does not start: {story}\n{said}".rstrip(),
                     fn.env)) from None
         try:
             fn = commit()
@@ -3896,7 +7054,8 @@ class Platform:
 
         Errors: FaasError not_found.
         """
-        with self.locks[check_name(name)]:
+        name = check_name(self.name_of(name))
+        with self.locks[name]:
             fn = self.with_limits(self.shelf.functions(name, number)[0])
 
             def commit():
@@ -3904,12 +7063,53 @@ class Platform:
                 return fn._replace(note="")
             return self.switch(fn, commit)
 
+    def configure(self, name, env=None, **settings):
+        """Change a function's variables, or its Settings; give it.
+
+        Errors: FaasError not_found; conflict for a file in functions/, which
+        has no place for them.
+        """
+        name = self.find(name).fn.name
+        with self.locks[name]:
+            live = self.live[name]
+            if not live.fn.id:
+                raise FaasError("conflict", f"functions/{name} is a file, and "
+                                "has no settings: deploy it to give it some")
+            fn = live.fn._replace(
+                env=live.fn.env if env is None else env,
+                settings=live.fn.settings._replace(**settings))
+
+            def commit():
+                self.shelf.configure(fn)
+                return fn
+            if fn.env == live.fn.env or TONGUES[fn.tongue].asks or (
+                    not live.pool):
+                self.live[name] = live._replace(fn=commit())
+                return fn
+            return self.switch(fn, commit)      # Workers were born with them.
+
+    def version(self, name, number):
+        """Give a version of a function as a Function, and its own text.
+
+        Errors: FaasError not_found.
+        """
+        fn = self.shelf.functions(self.name_of(name), number)[0]
+        text = TONGUES[fn.tongue].text
+        return fn, read_small(fn.folder, text).decode("utf-8", "replace")
+
+    def forget_version(self, name, number):
+        """Delete a version. Errors: FaasError bad_input, not_found."""
+        name = self.name_of(name)
+        with self.locks[name]:
+            self.shelf.forget_version(name, number)
+
     def delete(self, name):
-        """Delete an uploaded function with its versions and its log.
+        """Delete an uploaded function with all that it had and did.
 
         Errors: FaasError not_found; conflict for what is in functions/.
         """
-        there = os.path.exists(os.path.join(self.functions, check_name(name)))
+        name = check_name(self.name_of(name))
+        there = os.path.exists(os.path.join(self.functions, name))
         if there and name not in self.uploaded():
             raise FaasError("conflict", f"functions/{name} is yours: remove "
                             "it there")
@@ -3918,9 +7118,13 @@ class Platform:
             if not self.shelf.remove(name):
                 raise FaasError("not_found", f"{name} is not among the "
                                 "uploaded functions")
+            self.ids = {ident: other for ident, other in self.ids.items()
+                        if other != name}
             self.logs.remove(name)
+            self.store.remove(name)
+            self.journal.remove(name)
 
-    # 8.5 The waist ----------------------------------------------------------
+    # 8.6 The waist ----------------------------------------------------------
     #
     # The first call of a python3 function after a start of the platform, as
     # its trace tells it, and the second:
@@ -3931,22 +7135,31 @@ class Platform:
     # The line in the log and the row in the journal cost some 20 us, and are
     # in no span.
 
+    # What was taken for a call is given back when it is over: the worker, the
+    # place behind the gate, the count of running calls. Mostly that is when
+    # its Result is there; where an answer is still coming, the list of what
+    # is to be given back travels with the Stream, and is worked off at its
+    # end.
+
     def invoke(self, call):
         """Answer one Call, whatever happens, and remember it.
 
         Errors: none; a failure is the Result's kind and sentence.
         """
-        with self.turn:
-            self.running += 1
-        try:
-            return self.answer(call, time.time(), Trace(time.monotonic()))
-        finally:
+        with contextlib.ExitStack() as after:
             with self.turn:
-                self.running -= 1
-                if self.closing:
-                    self.turn.notify_all()
+                self.running += 1
+            after.callback(self.left)
+            return self.answer(call, time.time(), Trace(time.monotonic()),
+                               after)
 
-    def answer(self, call, started, trace):
+    def left(self):
+        with self.turn:
+            self.running -= 1
+            if self.closing:
+                self.turn.notify_all()
+
+    def answer(self, call, started, trace, after):
         ident, fn = new_id(started), Function(call.fn, "", "")
         try:
             soon = deadline_of(call, self.limits, trace.since)
@@ -3960,10 +7173,9 @@ class Platform:
                 live.gate.enter(deadline)
             finally:
                 trace.mark("queue", time.monotonic())
-            try:
-                fn, run = self.run(call, live, ident, deadline, trace)
-            finally:
-                live.gate.leave()
+            after.callback(live.gate.leave)
+            fn, run = self.run(call, live, ident, deadline, trace, after)
+            run = checked_status(run)
             trace.mark("run", time.monotonic())
         except FaasError as error:
             run = Run(error=error, start="")
@@ -3971,57 +7183,78 @@ class Platform:
             run = Run(error=FaasError("unavailable", "this machine refuses: "
                                       f"{error}"), start="")
         result = result_of(run, fn, ident, trace.spans)
-        self.remember(call, fn, run, result, started,
-                      time.monotonic() - trace.since)
-        return result
+        if not run.more:
+            self.remember(call, fn, run, result, started,
+                          time.monotonic() - trace.since, len(result.body))
+            return result
+        later = after.pop_all()
+
+        def at_end(size, error):
+            with later:
+                end = run._replace(error=error)
+                self.remember(call, fn, end, result_of(end, fn, ident, {}),
+                              started, time.monotonic() - trace.since, size)
+        return result._replace(more=Stream(run.more, at_end))
 
     def find_open(self, call, deadline=NEVER):
         """Find a call's function, and refuse what need not be tried."""
         if self.closing:
             raise FaasError("unavailable", "the platform is stopping")
         live = self.find(call.fn, deadline)
+        if live.fn.settings.disabled:
+            raise FaasError("denied", "Function is disabled")
         if len(call.body) > live.fn.limits.body:
             raise FaasError("too_large", "the body is larger than the "
                             f"{live.fn.limits.body} bytes a call may carry")
         return live
 
-    def run(self, call, live, ident, deadline, trace):
+    def run(self, call, live, ident, deadline, trace, after):
         """Run an admitted call; give the Function that ran, and its Run."""
+        if call.more and TONGUES[live.fn.tongue].runs != "server":
+            call = call._replace(body=call.body + b"".join(call.more), more=())
         if not live.pool:
             program = program_of(live.fn, call, ident)
             run = run_program(self.parent, program, call.body, deadline)
             return live.fn, run
-        meta = {"headers": call_headers(call, ident)}
         while True:
             try:
                 worker, start = live.pool.lease(deadline)
             except Retired:             # A redeploy came between.
                 live = self.find_open(call, deadline)
                 if not live.pool:       # It speaks another tongue now.
-                    return self.run(call, live, ident, deadline, trace)
+                    return self.run(call, live, ident, deadline, trace, after)
                 continue
             trace.mark("start", time.monotonic())
+            meta = question_of(live.fn, call, ident, time.time(),
+                               self.base_url)
+            run = Run(start="")
             try:
                 run = worker.ask(meta, call.body, deadline)
             finally:
-                live.pool.give_back(worker)
+                if run.more:
+                    after.callback(live.pool.give_back, worker)
+                else:
+                    live.pool.give_back(worker)
             if run.start:
                 return live.fn, run._replace(start=start)
             # It died while nobody looked, and was not asked: another will be.
 
-    def remember(self, call, fn, run, result, started, seconds):
+    def remember(self, call, fn, run, result, started, seconds, size):
         """Write down what happened: log, execution, counters."""
-        text = log_text(call, fn, run)
+        story = story_of(fn, run.error) if run.error else ""
+        text = mask(log_text(call, fn, run, story), fn.env)
         if fn.folder and (text or fn.tongue == "script"):
             try:
-                self.logs.append(fn.name, started, mask(text, fn.env))
+                self.logs.append(fn.name, started, text)
             except OSError as error:
                 complain(f"no log for {fn.name}: {error}")
-        self.journal.record(Execution(
+        execution = Execution(
             result.id, fn.name if fn.folder else mask(call.fn[:64]),
             fn.version, call.trigger, started, seconds, run.start,
-            result.kind, len(call.body), len(result.body),
-            result.sentence and mask(result.sentence, fn.env)))
+            result.kind, len(call.body), size,
+            story and mask(story, fn.env), result.status)
+        self.journal.record(execution, Detail(
+            result.id, text, *details_of(call, fn, result)))
         # Strangers may ask for any name; only functions get a counter.
         self.counters.count(fn.name if fn.folder else "", result.kind,
                             run.start, seconds)
@@ -4038,7 +7271,7 @@ class Platform:
 
         def task():
             try:
-                self.invoke(call._replace(trigger="async"))
+                whole(self.invoke(call._replace(trigger="async")))
             finally:
                 self.background.release()
         try:
@@ -4107,8 +7340,6 @@ class Platform:
 #
 # Promised: nothing.
 
-import functools
-
 # 9.1 The head of a request --------------------------------------------------
 #
 #       POST /shout/loud?x=1 HTTP/1.1 CR LF        method, target, version
@@ -4154,6 +7385,8 @@ class Request(typing.NamedTuple):
     fields: tuple = ()          # (('host', 'a'), ...), names in lower case
     body: bytes = b""
     minor: int = 1              # of the version, HTTP/1.minor
+    peer: str = ""              # the address of who asks
+    more: typing.Iterable = ()  # pieces of a body that is still coming
 
     def get(self, name, default=""):
         """Give a field's value; of several, joined (RFC 9110, 5.3)."""
@@ -4306,7 +7539,9 @@ class RequestReader:
     """Bytes in, Requests out; no socket and no clock.
 
     `limit_of(request)` gives the most bytes that this request's body may
-    have, and may refuse it by a ProtocolError.
+    have, and may refuse it by a ProtocolError. Where `early(request)` is true
+    and the body is not here yet, the Request comes at once, with `more` set;
+    then come the pieces of its body, as bytes, and b"" after the last.
 
     >>> reader = RequestReader(limit_of=lambda request: 10, now=0.0)
     >>> reader.receive(b"POST /f HTTP/1.1\\r\\nHost: a\\r\\nContent-Le", 0.0)
@@ -4317,8 +7552,9 @@ class RequestReader:
     Errors: ProtocolError; the reader is of no use after that.
     """
 
-    def __init__(self, limit_of, now):
+    def __init__(self, limit_of, now, early=lambda request: False, peer=""):
         self.limit_of, self.held, self.ready = limit_of, bytearray(), []
+        self.early, self.peer = early, peer
         self.since, self.now, self.body_from = now, now, None
         self.taken, self.expecting, self.failure = 0, False, None
         self.steps = self.read()
@@ -4384,13 +7620,27 @@ class RequestReader:
                                     f"{most} bytes that are taken here")
             self.expect(request)
             self.body_from, self.taken = self.now, len(self.held)
-            if length is None:
-                body = yield from self.chunks(most)
+            request = request._replace(peer=self.peer)
+            if length is None or len(self.held) < length:
+                yield from self.long_body(request, length, most)
             else:
                 body = yield from self.exactly(length)
+                self.ready.append(request._replace(body=body))
             self.body_from, self.since = None, self.now
             self.expecting = False
-            self.ready.append(request._replace(body=body))
+
+    def long_body(self, request, length, most):
+        """Read a body whose end is not here yet."""
+        early, body = self.early(request), bytearray()
+        if early:
+            self.ready.append(request._replace(more=True))
+
+        def hand_on(piece):
+            self.ready.append(piece)    # which is another list each time
+        take = hand_on if early else body.extend
+        yield from (self.chunks(most, take) if length is None else
+                    self.portions(length, take))
+        self.ready.append(b"" if early else request._replace(body=bytes(body)))
 
     def expect(self, request):
         """Note that the client waits for our 100 (RFC 9110, 10.1.1)."""
@@ -4423,9 +7673,20 @@ class RequestReader:
         del self.held[:size]
         return piece
 
-    def chunks(self, most):
-        """Take a chunked body (RFC 9112, 7.1) with its trailers."""
-        body = bytearray()
+    def portions(self, size, take):
+        """Hand on the next `size` bytes, in whatever pieces they come."""
+        while size:
+            piece = bytes(self.held[:size])
+            del self.held[:size]
+            size -= len(piece)
+            if piece:
+                take(piece)
+            if size:
+                yield
+
+    def chunks(self, most, take):
+        """Hand on a chunked body (RFC 9112, 7.1), and check its trailers."""
+        total = 0
         while True:
             line = yield from self.until(b"\r\n", 256, 400, "chunk's line")
             found = CHUNK_LINE.fullmatch(line)
@@ -4433,19 +7694,19 @@ class RequestReader:
                 raise ProtocolError(400, f"the chunk size {line[:40]!r} is "
                                     "no hexadecimal number")
             size = int(found[1], 16)
-            if len(body) + size > most:
+            total += size
+            if total > most:
                 raise ProtocolError(413, "the chunks add up to more than the "
                                     f"{most} bytes that are taken here")
             if size == 0:
                 break
-            body += yield from self.exactly(size)
+            yield from self.portions(size, take)
             if (yield from self.exactly(2)) != b"\r\n":
                 raise ProtocolError(400, "a chunk is longer than it says")
         room = MAX_HEAD             # Trailers are checked, and not kept.
         while line := (yield from self.until(b"\r\n", room, 431, "trailer")):
             field_decode(line)
             room -= len(line) + 2
-        return bytes(body)
 
 
 # 9.3 Responses --------------------------------------------------------------
@@ -4455,17 +7716,24 @@ class Response(typing.NamedTuple):
     """One HTTP response."""
     status: int = 200
     body: bytes = b""
-    headers: dict = {}
+    headers: dict = {}          # a value may be a tuple: one line for each
+    more: typing.Any = None     # a Stream (8.1) of what follows the body
 
 
 REASONS = {
-    200: "OK", 202: "Accepted", 204: "No Content", 400: "Bad Request",
-    401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
-    405: "Method Not Allowed", 408: "Request Timeout", 409: "Conflict",
-    413: "Content Too Large", 417: "Expectation Failed",
-    429: "Too Many Requests", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 501: "Not Implemented",
-    502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout"}
+    200: "OK", 201: "Created", 202: "Accepted", 204: "No Content",
+    206: "Partial Content", 301: "Moved Permanently", 302: "Found",
+    303: "See Other", 304: "Not Modified", 307: "Temporary Redirect",
+    308: "Permanent Redirect", 400: "Bad Request", 401: "Unauthorized",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    406: "Not Acceptable", 408: "Request Timeout", 409: "Conflict",
+    410: "Gone", 412: "Precondition Failed", 413: "Content Too Large",
+    415: "Unsupported Media Type", 416: "Range Not Satisfiable",
+    417: "Expectation Failed", 418: "I'm a Teapot",
+    422: "Unprocessable Content", 429: "Too Many Requests",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error",
+    501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+    504: "Gateway Timeout"}
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -4490,8 +7758,13 @@ def response_encode(response, keep_alive=True, head_only=False, date=""):
     """
     lines = [f"HTTP/1.1 {response.status} "
              f"{REASONS.get(response.status, 'Unknown')}"]
-    lines += [f"{name}: {value}" for name, value in response.headers.items()]
-    if response.status != 204:                      # RFC 9110, 8.6
+    for name, value in response.headers.items():
+        values = (value,) if isinstance(value, str) else value
+        lines += [f"{name}: {text}" for text in values]
+    empty = response.status in (204, 304)           # RFC 9110, 8.6, 15.4.5
+    if response.more and "Content-Length" not in response.headers:
+        lines.append("Transfer-Encoding: chunked")
+    elif not empty and "Content-Length" not in response.headers:
         lines.append(f"Content-Length: {len(response.body)}")
     if date:
         lines.append(f"Date: {date}")
@@ -4499,8 +7772,20 @@ def response_encode(response, keep_alive=True, head_only=False, date=""):
         lines.append("Connection: close")
     if any("\r" in line or "\n" in line for line in lines):
         raise ValueError("a response header has a line break in it")
-    head = "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
-    return head if head_only else head + response.body
+    head = latin_1("\r\n".join(lines)) + b"\r\n\r\n"
+    return head if head_only or empty else head + response.body
+
+
+def latin_1(text):
+    """Give the bytes of a head; what is no Latin-1 goes as UTF-8.
+
+    >>> latin_1("Lab: \xe4"), latin_1("Lab: \u20ac")
+    (b'Lab: \xe4', b'Lab: \xe2\x82\xac')
+    """
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
 
 
 def text_response(text, status=200, headers={}):
@@ -4565,7 +7850,11 @@ def result_response(result):
     if result.kind != "ok":
         return error_response(
             FaasError(result.kind, result.sentence, result.body), trail)
-    return Response(result.status, result.body, {**result.headers, **trail})
+    ours = {name.lower() for name in trail}
+    headers = {name: value for name, value in result.headers.items()
+               if name.lower() not in ours}
+    return Response(result.status, result.body, {**headers, **trail},
+                    result.more)
 
 
 # 9.4 Routes, guards, and handle ---------------------------------------------
@@ -4584,9 +7873,11 @@ class Route(typing.NamedTuple):
     method: str                 # or '*', every method
     path: str                   # '/logs/{name}'; a last {rest} takes slashes
     face: str                   # whose API this is
-    guard: str                  # 'open', or 'manage': see check_guard
+    guard: str                  # 'open', 'manage' or 'key': see check_guard
     what: str
     handler: typing.Callable    # (door, request, **parts) -> Response
+    takes: typing.Any = None    # of the body: its JSON Schema, or its type
+    gives: typing.Any = None    # of a good answer: {status: the same}
 
 
 class Door(typing.NamedTuple):
@@ -4597,6 +7888,7 @@ class Door(typing.NamedTuple):
     key: str = ""               # what opens 'manage' elsewhere
     schedules: object = None    # chapter 11's
     data_url: str = ""          # where functions can be called, for people
+    refusals: dict = {}         # of a face: FaasError -> its own Response
 
 
 def path_pattern(path):
@@ -4609,7 +7901,9 @@ def path_pattern(path):
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern))
 
 
-@functools.lru_cache(maxsize=16)
+SORTED = {}                 # id of a table: (the table, and it by words)
+
+
 def routes_by_word(routes):
     """Sort routes by the first word of their paths, once for each table.
 
@@ -4620,12 +7914,17 @@ def routes_by_word(routes):
     >>> {word: len(found) for word, found in routes_by_word((logs,)).items()}
     {'logs': 1, '': 0}
     """
-    paths = {route.path: path_pattern(route.path) for route in routes}
-    words = [path.split("/")[1] for path in paths if path[1:2] != "{"]
-    return {word: [(pattern, [route for route in routes if route.path == path])
+    if id(routes) not in SORTED:
+        paths = {route.path: path_pattern(route.path) for route in routes}
+        words = [path.split("/")[1] for path in paths if path[1:2] != "{"]
+        # The table is kept beside, so that its id is not given out again.
+        SORTED[id(routes)] = routes, {
+            word: [(pattern, [route for route in routes
+                              if route.path == path])
                    for path, pattern in paths.items()
                    if path[1:2] == "{" or path.split("/")[1] == word]
             for word in [*words, ""]}
+    return SORTED[id(routes)][1]
 
 
 def decode_part(part):
@@ -4690,8 +7989,12 @@ LOCAL_HOST = re.compile(r"(localhost|[a-z0-9.-]+\.localhost|127(\.\d+){3}|"
                         r"\[::1\])(:\d+)?", re.IGNORECASE)
 
 
-def check_guard(door, request):
+def check_guard(door, request, guard="manage"):
     """Let pass whoever may manage the platform.
+
+    What FaaS-Go guards, the guard 'key', takes the key on any address; its
+    dashboard brings it as a cookie. A cookie comes along with whatever a page
+    asks for, so it proves the person, and not the page.
 
     >>> door = Door(None, ())
     >>> check_guard(door, Request("GET", "/", "", (("host", "evil.example"),)))
@@ -4701,18 +8004,41 @@ def check_guard(door, request):
 
     Errors: FaasError unauthenticated or denied.
     """
-    import hmac
     scheme, _, key = request.get("authorization").partition(" ")
+    cookie = cookie_of(request) if guard == "key" else ""
     if door.key and scheme == "Bearer":
-        if hmac.compare_digest(key.strip().encode(), door.key.encode()):
+        if is_key(door, key.strip()):
             return
         raise FaasError("unauthenticated", "this is not the API key: it is "
                         "in the file api_key of the data folder")
-    if not door.local:
+    if guard == "key" and not (door.key and is_key(door, cookie)):
+        raise FaasError("unauthenticated", "Authentication required")
+    if not door.local and not cookie:
         raise FaasError("unauthenticated", "this needs the API key, as "
                         "Authorization: Bearer KEY")
+    check_page(door, request)
+
+
+def is_key(door, text):
+    import hmac
+    return hmac.compare_digest(text.encode("utf-8", "replace"),
+                               door.key.encode())
+
+
+def cookie_of(request):
+    """Give the key that a cookie brings (RFC 6265, 4.2), or ''.
+
+    >>> cookie_of(Request("GET", "/", "", (("cookie", "a=1; auth_token=k"),)))
+    'k'
+    """
+    found = re.search(r"(?:^|; ?)auth_token=([^;]*)", request.get("cookie"))
+    return found[1] if found else ""
+
+
+def check_page(door, request):
+    """Refuse what a browser sends in the name of a page from elsewhere."""
     host, origin = request.get("host"), request.get("origin")
-    if not LOCAL_HOST.fullmatch(host):
+    if door.local and not LOCAL_HOST.fullmatch(host):
         raise FaasError("denied", f"the Host {host[:60]!r} is not this "
                         "machine")
     if origin and origin.lower() != f"http://{host}".lower() or (
@@ -4743,17 +8069,21 @@ def handle(door, request):
     >>> handle(Door(None, (health,)), Request("PUT", "/health")).status
     405
     """
+    refuse = error_response
     try:
         if request.path == "*":         # about the server as a whole
             return Response(204, headers={"Allow": "GET, POST, OPTIONS"})
         route, there, parts = find_route(door.routes, request)
+        refuse = door.refusals.get(there[0].face, error_response)
         if route is None:
             return wrong_method(request, there)
-        if route.guard == "manage":
-            check_guard(door, request)
+        if route.guard != "open":
+            check_guard(door, request, route.guard)
+        if "name" in parts:             # or an id
+            parts["name"] = door.platform.name_of(parts["name"])
         return route.handler(door, request, **parts)
     except FaasError as error:
-        return error_response(error)
+        return refuse(error)
 
 
 # From a Request to a Call. Header names get Go's capitals, which is how
@@ -4763,16 +8093,6 @@ def handle(door, request):
 NOT_FORWARDED = frozenset(
     "connection keep-alive te trailer transfer-encoding upgrade expect "
     "proxy-connection proxy-authorization".split())
-
-
-@functools.lru_cache(maxsize=1024)
-def go_capitals(name):
-    """Spell a field name as Go does.
-
-    >>> go_capitals("x-request-id")
-    'X-Request-Id'
-    """
-    return "-".join(part.capitalize() for part in name.split("-"))
 
 
 def call_of(request, name, rest="", key=""):
@@ -4793,7 +8113,8 @@ def call_of(request, name, rest="", key=""):
                           else value)
     return Call(name, request.body, headers, request.method, "/" + rest,
                 request.query,
-                timeout=parse_timeout(request.get("x-timeout")))
+                timeout=parse_timeout(request.get("x-timeout")),
+                more=request.more)
 
 
 def parse_timeout(text):
@@ -4820,6 +8141,24 @@ def serve_call(door, request, name, rest=""):
         door.platform.invoke_later(call)
         return Response(202)
     return result_response(door.platform.invoke(call))
+
+
+def reads_early(door):
+    """Make the rule that says whose bodies are handed on while they come.
+
+    >>> reads_early(Door(None, CALL_ROUTES))(Request("GET", "/"))
+    False
+    """
+    def early(request):
+        try:
+            route, _, parts = find_route(door.routes, request)
+        except FaasError:
+            return False
+        if not route or route.guard != "open" or "name" not in parts:
+            return False
+        live = door.platform.live.get(door.platform.name_of(parts["name"]))
+        return bool(live) and TONGUES[live.fn.tongue].runs == "server"
+    return early
 
 
 def serve_health(door, request):
@@ -4914,6 +8253,47 @@ def send(client, data):
         client.sendall(data[at:at + 65536])
 
 
+def send_rest(client, response, minor):
+    """Write an answer as it comes; True if it came to its end.
+
+    Where it breaks off, its head is long gone: all that can be done is to
+    close the connection before the end that was announced.
+    """
+    spell = bytes
+    if "Content-Length" not in response.headers and minor:
+        spell = chunk_encode
+    try:
+        for piece in response.more:
+            client.sendall(spell(piece))
+        client.sendall(spell(b""))
+        return True
+    except FaasError:
+        return False
+    finally:
+        response.more.close()
+
+
+class Incoming:
+    """The pieces of a body, for as long as they come.
+
+    Whoever reads them may do so in another thread; there is one reader.
+    """
+
+    def __init__(self, server, client, reader, inbox):
+        self.server, self.client = server, client
+        self.reader, self.inbox, self.ended = reader, inbox, False
+
+    def __iter__(self):
+        while not self.ended:
+            while self.inbox and not self.ended:
+                piece = self.inbox.popleft()
+                self.ended = not piece
+                if piece:
+                    yield piece
+            if not self.ended:
+                self.server.receive(self.client, self.reader, self.inbox)
+
+
 def linger(client):
     """Close so that the answer arrives, though the client is still sending.
 
@@ -4958,6 +8338,7 @@ class HttpServer:
     def start(self, door, limit_of):
         """Begin to serve; `limit_of` is the RequestReader's."""
         self.door, self.limit_of = door, limit_of
+        self.early = reads_early(door)
         self.thread.start()
 
     def accept(self):
@@ -5027,20 +8408,45 @@ class HttpServer:
         (pipelining, RFC 9112, 9.3.2): the reader gives both, and the answers
         go out one after the other.
         """
-        reader = RequestReader(self.limit_of, time.monotonic())
-        while data := self.hear(client, reader):
-            for request in reader.receive(data, time.monotonic()):
-                response = self.respond(request)
-                keep = request.keep_alive and not self.stopping
-                send(client, response_encode(
-                    response, keep, request.method == "HEAD",
-                    http_date(int(time.time()))))
-                if not keep:
+        reader = RequestReader(self.limit_of, time.monotonic(), self.early,
+                               client.getpeername()[0])
+        inbox = collections.deque()
+        while True:
+            while inbox:
+                request = inbox.popleft()
+                if request.more:
+                    request = request._replace(more=Incoming(
+                        self, client, reader, inbox))
+                if not self.reply(client, request):
                     return linger(client)
-            if reader.expecting:
-                reader.expecting = False
-                client.sendall(CONTINUE)
-            reader.check(time.monotonic())
+            if not self.receive(client, reader, inbox):
+                return
+
+    def receive(self, client, reader, inbox):
+        """Hear once, and put what came into the inbox; False at the end."""
+        if reader.expecting:
+            reader.expecting = False
+            client.sendall(CONTINUE)
+        data = self.hear(client, reader)
+        if not data and not reader.idle():
+            raise ConnectionResetError("it closed in the middle of a request")
+        inbox.extend(reader.receive(data, time.monotonic()) if data else ())
+        reader.check(time.monotonic())
+        return bool(data)
+
+    def reply(self, client, request):
+        """Answer one request; True if the client may send another."""
+        response = self.respond(request)
+        keep = request.keep_alive and not self.stopping
+        data = response_encode(response, keep, request.method == "HEAD",
+                               http_date(int(time.time())))
+        if response.more and not request.minor:     # 1.0 knows no chunks
+            data = data.replace(b"Transfer-Encoding: chunked\r\n", b"", 1)
+        send(client, data)
+        if response.more and not send_rest(client, response, request.minor):
+            client.shutdown(socket.SHUT_RDWR)
+            return False
+        return keep and (not request.more or request.more.ended)
 
     def hear(self, client, reader):
         """Wait for bytes; b"" where there will be none."""
@@ -5109,12 +8515,16 @@ class HttpServer:
 # one of its functions grows an `if` about how functions run, it has become a
 # second platform, and the `if` belongs below the waist.
 #
-#       PiFaaS        POST /hello.py      GET /logs/hello.py     /schedule
-#       tinyFaaS      POST /upload        GET /list, /logs       /name
-#       ours          PUT /-/functions/x  GET /-/executions      /x/rest
+#                  deploy                look                    call
 #
-# Two of the five stand here beside our own; rknizzle/faas, FaaS-Go and
-# SmolFaaS will be three more tables. Our own paths begin with /-/, which can
+#       PiFaaS     copy a file           GET /logs/NAME          POST /NAME
+#       tinyFaaS   POST /upload          GET /list, /logs        /NAME
+#       rknizzle   POST /functions       GET /ping               /functions/NAME
+#       FaaS-Go    POST /api/functions   GET /api/functions/ID   /fn/ID/rest
+#       SmolFaaS   copy a folder         GET /health             /invoke/NAME
+#       ours       PUT /-/functions/..   GET /-/executions       /NAME/rest
+#
+# All of them see the same functions. Our own paths begin with /-/, which can
 # be no function's name, so that they never take one away.
 #
 # Where an older platform answers 200 for what failed, its face does not: a
@@ -5172,13 +8582,16 @@ def member(value, name, kind, default):
     return found
 
 
-def decode_bundle(text):
-    """Turn the base64 of a zip or tar into files; white space is allowed."""
+def decode_bundle(text, mend=bytes):
+    """Turn the base64 of a zip or tar into files; white space is allowed.
+
+    `mend` may repair the bytes before they are read.
+    """
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
         raise FaasError("bad_input", "the bundle is not in base64") from None
-    return read_bundle(data)
+    return read_bundle(mend(data))
 
 
 def checked_threads(threads, most=64):
@@ -5186,26 +8599,6 @@ def checked_threads(threads, most=64):
     if not 0 <= threads <= most:
         raise FaasError("bad_input", f"threads must be between 1 and {most}")
     return threads or 1
-
-
-def checked_env(env):
-    """Check environment variables; FaaS-Go's bounds, and no zero bytes.
-
-    >>> checked_env({"COLOUR": "red"})
-    {'COLOUR': 'red'}
-
-    Errors: FaasError bad_input.
-    """
-    if len(env) > 100:
-        raise FaasError("bad_input", "more than 100 environment variables")
-    for name, value in env.items():
-        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII):
-            raise FaasError("bad_input", f"{name[:60]!r} is no name of an "
-                            "environment variable")
-        if not isinstance(value, str) or "\0" in value or len(value) > 10000:
-            raise FaasError("bad_input", f"the variable {name} must be a "
-                            "text of at most 10000 characters")
-    return env
 
 
 # 10.1 PiFaaS ----------------------------------------------------------------
@@ -5291,7 +8684,8 @@ def tinyfaas_deploy(door, value, files):
 
 
 def tinyfaas_delete(door, request):
-    name = member(json_object(request), "name", str, "")
+    name = door.platform.name_of(member(json_object(request), "name", str,
+                                        ""))
     door.platform.delete(name)
     door.schedules.forget(name)
     return Response()
@@ -5313,7 +8707,8 @@ def tinyfaas_wipe(door, request):
 def tinyfaas_logs(door, request):
     """Answer one function's log, or all: /logs and /logs?name=."""
     wanted = query_of(request).get("name")
-    names = [wanted] if wanted else door.platform.uploaded()
+    names = ([door.platform.name_of(wanted)] if wanted else
+             door.platform.uploaded())
     parts = []
     for name in names:
         try:
@@ -5370,9 +8765,6 @@ def subfolder(files, path):
             if name.startswith(prefix)}
 
 
-# SHELL. The one place where the platform asks somebody else.
-
-
 FETCH_TIME = 60.0           # s for all of it, however slowly it drips
 
 
@@ -5381,37 +8773,538 @@ def fetch(url):
 
     Errors: FaasError bad_input or too_large.
     """
-    import http.client
-    import urllib.request
-    if not re.match("https?://", url, re.IGNORECASE):
-        raise FaasError("bad_input", "the url must begin with http:// or "
-                        "https://")
-    # Only these two: urllib's own opener would also read file:// and ftp://.
-    opener = urllib.request.OpenerDirector()
-    for part in (urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
-                 urllib.request.HTTPDefaultErrorHandler,
-                 urllib.request.HTTPErrorProcessor,
-                 urllib.request.HTTPRedirectHandler,
-                 urllib.request.ProxyHandler):
-        opener.add_handler(part())
-    data, end = b"", time.monotonic() + FETCH_TIME
-    try:
-        with opener.open(url, timeout=10) as answer:
-            while piece := answer.read1(1 << 20):
-                data += piece
-                if len(data) > MAX_UNPACKED or time.monotonic() > end:
-                    break
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise FaasError("bad_input", f"{url[:200]} cannot be had: {error}"
-                        ) from None
-    if len(data) > MAX_UNPACKED or time.monotonic() > end:
-        raise FaasError("too_large", f"what is at {url[:200]} is larger than "
-                        f"{MAX_UNPACKED} bytes, or takes longer than "
-                        f"{FETCH_TIME:.0f} s")
+    status, _, data = web_request("GET", url, seconds=FETCH_TIME)
+    if status >= 400:
+        raise FaasError("bad_input", f"{url[:200]} cannot be had: it answers "
+                        f"{status}")
     return data
 
 
-# 10.3 Our own ---------------------------------------------------------------
+# 10.3 rknizzle/faas ----------------------------------------------------------
+#
+# Its client packs the current folder as a tar, in which every answer is a
+# JSON object, and a function's answer a string in it:
+#
+#       $ curl http://localhost:5555/functions -d \
+#         "{\"name\": \"sum\", \"file\": \"$(tar c -C sum . | base64 -w0)\"}"
+#       {"invoke": "localhost:5555/functions/sum"}
+#       $ curl http://localhost:5555/functions/sum -d '{"a": 20, "b": 3}'
+#       {"response": "{\"sum\":23}"}
+#
+# Two habits of that client. Go does not mind how a key is capitalised, so it
+# sends "Name" and "File". And it takes the bytes of its tar before it has
+# closed it, so they lack the padding of the last file and the two blocks of
+# zeros that say "this was all" (6.1).
+
+
+def whole_tar(data):
+    """Give a tar the end that rknizzle's client leaves out.
+
+    Only one that ends with the last byte of a file is that tar. Any other
+    was cut short on its way, and is refused by whoever reads it.
+
+    >>> whole = pack_tar({"a": Item(b"hi")})
+    >>> len(whole_tar(whole[:514])), len(whole_tar(whole[:513]))
+    (2048, 513)
+    """
+    at = 0
+    while any(block := data[at:at + 512]):
+        digits = block[124:136].strip(b" \0") or b"0"
+        if len(block) < 512 or not re.fullmatch(rb"[0-7]{1,11}", digits):
+            return data
+        end = at + 512 + int(digits, 8)
+        at = -(-end // 512) * 512
+        if len(data) in (end, at):
+            return data + bytes(at - len(data) + 1024)
+    return data
+
+
+def rknizzle_deploy(door, request):
+    try:
+        value = {name.lower(): found for name, found in
+                 json_object(request).items()}
+        name, packed = (member(value, key, str, "") for key in
+                        ("name", "file"))
+    except FaasError as error:
+        return rknizzle_refusal(error, "Failed to get function data from "
+                                "request body")
+    try:
+        fn = door.platform.deploy(name, decode_bundle(packed, whole_tar))
+    except FaasError as error:
+        return rknizzle_refusal(error, "Failed to deploy function")
+    return json_response({"invoke": f"{request.get('host')}/functions/"
+                          + fn.name})
+
+
+def rknizzle_call(door, request, name):
+    result = whole(door.platform.invoke(call_of(request, name, key=door.key)))
+    if result.kind != "ok":
+        raise FaasError(result.kind, result.sentence, result.body)
+    return json_response({"response": result.body.decode("utf-8", "replace")})
+
+
+def rknizzle_ping(door, request):
+    return json_response({"message": "pong"})
+
+
+def rknizzle_refusal(error, message=""):
+    """Say no in its words: what for, and why."""
+    info = {"info": str(error)} if message else {}
+    return json_response({"message": message or str(error), **info},
+                         KINDS[error.kind].http)
+
+
+# 10.4 SmolFaaS ---------------------------------------------------------------
+#
+# Its functions are servers, and its router, a Caddy, knows two paths. The
+# function sees / whatever it was called as, its query, and who asked:
+#
+#       $ curl 'http://fn.localhost:8080/invoke/clock?zone=utc'
+
+
+def smolfaas_call(door, request, name):
+    call = call_of(request, name, key=door.key)
+    forwarded = {"X-Forwarded-For": request.peer, "X-Forwarded-Proto": "http",
+                 "X-Forwarded-Host": request.get("host")}
+    return result_response(door.platform.invoke(call._replace(
+        headers={**call.headers, **forwarded})))
+
+
+def smolfaas_health(door, request):
+    """Say that all is well, to a router's visitor in the router's words."""
+    if request.get("host").partition(":")[0] == "fn.localhost":
+        return text_response("SmolFaaS Router OK")
+    return serve_health(door, request)
+
+
+# 10.5 FaaS-Go ----------------------------------------------------------------
+#
+# A whole application with a dashboard once spoke this API: functions have ids,
+# and names that need not differ; each text is a version; each call is an
+# execution that can be looked up with what it was given and what it logged.
+#
+#       $ curl -H "Authorization: Bearer $(cat data/api_key)" \
+#              http://localhost:8080/api/functions -d '{"name": "hits",
+#                "code": "function handler(ctx, event) ... end"}'
+#       {"id": "01a1f8b0490b8536d02f", "name": "hits", "active_version": ...}
+#       $ curl -i http://localhost:8080/fn/01a1f8b0490b8536d02f
+#       X-Function-Id: 01a1f8b0490b8536d02f
+#       X-Execution-Id: 01a1f8b1f2a08536d030
+#
+# A name that is taken, or cannot be ours, becomes a label: the second "hits"
+# is called hits-2 by the other faces. And since we store no text that does
+# not load, a mistake is told at once, and not at the first call.
+
+LUNAR_DAYS = (7, 15, 30, 365)
+
+
+def lunar_refusal(error):
+    return json_response({"error": str(error)}, KINDS[error.kind].http)
+
+
+def lunar_function(door, fn, env=()):
+    """Spell a Function as FaaS-Go does; `env` where its owner asks."""
+    platform, settings = door.platform, fn.settings
+    versions = platform.shelf.versions(fn.name)
+    running = door.schedules.all().get(fn.name, "")
+    created = platform.shelf.created().get(fn.name, 0)
+    return {"id": fn.id or fn.name, "name": settings.label or fn.name,
+            "description": settings.description, "env_vars": dict(env),
+            "disabled": settings.disabled,
+            "retention_days": int(settings.keep_days) or None,
+            "cron_schedule": running or settings.paused or None,
+            "cron_status": "active" if running else "paused",
+            "save_response": settings.keep_answers,
+            "created_at": int(created),
+            "updated_at": int(max([created] + [
+                version.created for version in versions]))}
+
+
+def lunar_version(door, fn, number=None):
+    """Spell a version, the active one if none is named; with its text."""
+    number = number or fn.version
+    found = [version for version in door.platform.shelf.versions(fn.name)
+             if version.number == number]
+    if not found:
+        raise FaasError("not_found", f"Version not found: {number}")
+    text = door.platform.version(fn.name, number)[1]
+    return {"id": f"ver_{fn.id}_v{number}", "function_id": fn.id,
+            "version": number, "code": text,
+            "created_at": int(found[0].created), "created_by": None,
+            "is_active": found[0].active}
+
+
+def lunar_find(door, name):
+    """Give the Function that an id or a name means.
+
+    Errors: FaasError not_found.
+    """
+    fn = door.platform.find(name).fn
+    if not fn.id:
+        raise FaasError("not_found", f"Function not found: {name} is a file, "
+                        "and this API knows what is on the shelf")
+    return fn
+
+
+def lunar_page(request, name, rows, total):
+    """Answer with a page of rows; rows(limit, offset) gives them."""
+    query = query_of(request)
+    limit, offset = (int(query[word]) if re.fullmatch(
+        "[0-9]{1,9}", query.get(word, ""), re.ASCII) else default
+        for word, default in (("limit", 20), ("offset", 0)))
+    limit = limit if 0 < limit <= 100 else 20
+    return {name: rows(limit, offset), "pagination": {
+        "total": total, "limit": limit, "offset": offset}}
+
+
+def lunar_list(door, request):
+    shelf = door.platform.shelf
+    created = shelf.created()
+    fns = sorted(shelf.functions(), key=lambda fn: -created[fn.name])
+    return json_response(lunar_page(request, "functions", lambda limit, at: [
+        lunar_function(door, fn) for fn in fns[at:at + limit]], len(fns)))
+
+
+def lunar_text(value, name, least, most):
+    """Take a text of a certain length from a JSON object."""
+    text = member(value, name, str, "")
+    if len(text.strip()) < least:
+        raise FaasError("bad_input", f"{name}: {name} cannot be empty")
+    if len(text.encode("utf-8", "replace")) > most:
+        raise FaasError("bad_input", f"{name}: {name} cannot be longer than "
+                        f"{most} bytes")
+    return text
+
+
+def lunar_body(request):
+    try:
+        return json_object(request)
+    except FaasError:
+        raise FaasError("bad_input", "Invalid request body") from None
+
+
+def lunar_name(platform, label):
+    """Make a name of a label: one that can be a path, and is not taken."""
+    name = re.sub("[^A-Za-z0-9._-]+", "-", label).strip("-._")[:56] or "fn"
+    taken = RESERVED | set(platform.ids) | {
+        fn.name for fn in platform.listing()} | {
+        fn.name for fn in platform.shelf.functions()}
+    names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+    return next(name for name in names if name not in taken)
+
+
+def lunar_files(tongue, code):
+    if not TONGUES.get(tongue, TONGUES["script"]).text:
+        raise FaasError("bad_input", f"tongue: {tongue[:40]!r} is none whose "
+                        "functions are one text")
+    return {TONGUES[tongue].text: Item(code.encode("utf-8", "replace"))}
+
+
+def lunar_create(door, request):
+    value, platform = lunar_body(request), door.platform
+    label = lunar_text(value, "name", 1, 100)
+    settings = Settings(label, lunar_text(value, "description", 0, 500))
+    tongue = member(value, "tongue", str, "lua")
+    files = lunar_files(tongue, lunar_text(value, "code", 1, 1 << 20))
+    with platform.locks["/api/functions"]:      # Two may choose one name.
+        fn = platform.deploy(lunar_name(platform, label), files, tongue,
+                             settings=settings)
+    return json_response({**lunar_function(door, fn),
+                          "active_version": lunar_version(door, fn)})
+
+
+def lunar_read(door, request, name):
+    fn = lunar_find(door, name)
+    return json_response({**lunar_function(door, fn, fn.env),
+                          "active_version": lunar_version(door, fn)})
+
+
+def lunar_changes(value):
+    """Give the Settings that an update asks for, checked."""
+    changes = {}
+    for name, field, most in (("name", "label", 100),
+                              ("description", "description", 500)):
+        if value.get(name) is not None:
+            changes[field] = lunar_text(value, name, field == "label", most)
+    for name, field in (("disabled", "disabled"),
+                        ("save_response", "keep_answers")):
+        if value.get(name) is not None:
+            if not isinstance(value[name], bool):
+                raise FaasError("bad_input", f"{name}: {name} must be true "
+                                "or false")
+            changes[field] = value[name]
+    if value.get("retention_days") is not None:
+        if value["retention_days"] not in LUNAR_DAYS:
+            raise FaasError("bad_input", "retention_days: retention_days "
+                            "must be one of: [7 15 30 365]")
+        changes["keep_days"] = value["retention_days"]
+    return changes
+
+
+LUNAR_FIELDS = ("name description code disabled retention_days cron_schedule "
+                "cron_status save_response").split()
+
+
+def lunar_update(door, request, name):
+    value, fn = lunar_body(request), lunar_find(door, name)
+    if all(value.get(field) is None for field in LUNAR_FIELDS):
+        raise FaasError("bad_input", "request: at least one field must be "
+                        "provided for update")
+    changes = {**lunar_changes(value), **lunar_schedule(door, fn, value)}
+    if value.get("code") is not None:
+        code = lunar_text(value, "code", 1, 1 << 20)
+        files = {**read_folder(fn.folder), **lunar_files(fn.tongue, code)}
+        door.platform.deploy(fn.name, files, fn.tongue)
+    schedule = changes.pop("schedule", None)
+    if schedule:
+        door.schedules.put(fn.name, schedule)
+    elif schedule is not None:
+        door.schedules.forget(fn.name)
+    if changes:
+        door.platform.configure(fn.name, **changes)
+    return Response()
+
+
+def lunar_schedule(door, fn, value):
+    """Give what an update changes about a schedule: it runs, or is paused."""
+    text, status = value.get("cron_schedule"), value.get("cron_status")
+    if text is None and status is None:
+        return {}
+    if status not in (None, "active", "paused"):
+        raise FaasError("bad_input", "cron_status: cron_status must be one "
+                        "of: [active paused]")
+    running = door.schedules.all().get(fn.name, "")
+    if text is None:
+        text = running or fn.settings.paused
+    else:
+        text = member(value, "cron_schedule", str, "").strip()
+    if text:
+        door.schedules.check(text)
+    active = status == "active" or status is None and bool(running)
+    return {"schedule": text if active else "", "paused": "" if active
+            else text}
+
+
+def lunar_delete(door, request, name):
+    fn = lunar_find(door, name)
+    door.platform.delete(fn.name)
+    door.schedules.forget(fn.name)
+    return Response(204)
+
+
+def lunar_env(door, request, name):
+    value, fn = lunar_body(request), lunar_find(door, name)
+    env = checked_env(member(value, "env_vars", dict, {}))
+    if any(not text.strip() for text in env.values()):
+        raise FaasError("bad_input", "env_vars: a value cannot be empty")
+    return json_response(lunar_version(door, door.platform.configure(
+        fn.name, env=env)))
+
+
+def lunar_next_run(door, request, name):
+    fn = lunar_find(door, name)
+    running = door.schedules.all().get(fn.name, "")
+    if not running and not fn.settings.paused:
+        return json_response({"has_schedule": False})
+    known = {"has_schedule": True, "cron_schedule": running or
+             fn.settings.paused, "cron_status": "active" if running else
+             "paused", "is_paused": not running}
+    if running:
+        now = time.time()
+        due = door.schedules.next_run(running, now)
+        known.update(next_run=due and int(due),
+                     next_run_human=human_time(due - now) if due else "never")
+    return json_response(known)
+
+
+def human_time(seconds):
+    """Say in how long something will be.
+
+    >>> human_time(30), human_time(90), human_time(7300), human_time(-1)
+    ('in less than a minute', 'in 1 minute', 'in 2 hours', 'overdue')
+    """
+    if seconds < 0:
+        return "overdue"
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"in {count} {unit}{'s' if count > 1 else ''}"
+    return "in less than a minute"
+
+
+def lunar_versions(door, request, name):
+    fn = lunar_find(door, name)
+    known = door.platform.shelf.versions(fn.name)
+    return json_response(lunar_page(request, "versions", lambda limit, at: [
+        lunar_version(door, fn, version.number)
+        for version in known[at:at + limit]], len(known)))
+
+
+def lunar_number(fn, text, what="version number"):
+    """Read the number of a version, or the id that we give it.
+
+    >>> fn = Function("f", "lua", "/f", id="06f1")
+    >>> lunar_number(fn, "3"), lunar_number(fn, "ver_06f1_v3")
+    (3, 3)
+    """
+    text = text.removeprefix(f"ver_{fn.id}_v")
+    if not re.fullmatch("[0-9]{1,9}", text, re.ASCII):
+        raise FaasError("bad_input", f"Invalid {what}")
+    return int(text)
+
+
+def lunar_version_read(door, request, name, version):
+    fn = lunar_find(door, name)
+    return json_response(lunar_version(door, fn, lunar_number(fn, version)))
+
+
+def lunar_activate(door, request, name, version):
+    fn = lunar_find(door, name)
+    number = lunar_number(fn, version)
+    lunar_version(door, fn, number)         # not_found, where there is none
+    door.platform.rollback(fn.name, number)
+    return Response()
+
+
+def lunar_version_delete(door, request, name, version):
+    fn = lunar_find(door, name)
+    door.platform.forget_version(fn.name, lunar_number(fn, version))
+    return Response(204)
+
+
+def lunar_diff(door, request, name, old, new):
+    import difflib
+    fn = lunar_find(door, name)
+    numbers = (lunar_number(fn, old, "version number v1"),
+               lunar_number(fn, new, "version number v2"))
+    texts = [lunar_version(door, fn, number)["code"].splitlines()
+             for number in numbers]
+    rows = []
+    for _, a, b, c, d in difflib.SequenceMatcher(None, *texts).get_opcodes():
+        if texts[0][a:b] == texts[1][c:d]:
+            rows += [{"line_type": "unchanged", "old_line": a + n + 1,
+                      "new_line": c + n + 1, "content": texts[0][a + n]}
+                     for n in range(b - a)]
+            continue
+        rows += [{"line_type": "removed", "old_line": n + 1,
+                  "content": texts[0][n]} for n in range(a, b)]
+        rows += [{"line_type": "added", "new_line": n + 1,
+                  "content": texts[1][n]} for n in range(c, d)]
+    return json_response({"old_version": numbers[0],
+                          "new_version": numbers[1], "diff": rows})
+
+
+def lunar_execution(door, execution, detail=None):
+    """Spell an Execution as FaaS-Go does; its Detail where it is asked for."""
+    fn = door.platform.shelf.known(execution.function)
+    ident = fn.id if fn else execution.function
+    good = execution.status == "ok" and execution.code < 400
+    known = {"id": execution.id, "function_id": ident,
+             "function_version_id": f"ver_{ident}_v{execution.version}",
+             "status": "success" if good else "error",
+             "duration_ms": round(1000 * execution.duration),
+             "error_message": execution.error or None,
+             "trigger": execution.trigger,
+             "created_at": int(execution.started)}
+    if detail:
+        known.update(event_json=detail.event or None,
+                     response_json=detail.answer or None)
+    return known
+
+
+def lunar_executions(door, request, name):
+    fn, journal = lunar_find(door, name), door.platform.journal
+    return json_response(lunar_page(request, "executions", lambda limit, at: [
+        lunar_execution(door, execution) for execution in
+        journal.recent(fn.name, limit, at)], journal.count(fn.name)))
+
+
+def lunar_execution_read(door, request, ident):
+    return json_response(lunar_execution(door,
+                                         *door.platform.journal.find(ident)))
+
+
+LUNAR_LEVELS = {"info": 0, "debug": 1, "warn": 2, "error": 3}
+
+
+def lunar_log_line(line, when):
+    """Spell a line of a log; one that was only printed is for information.
+
+    >>> lunar_log_line("[warn] hot", 5)
+    {'level': 2, 'message': 'hot', 'created_at': 5}
+    """
+    found = re.fullmatch(r"\[(info|debug|warn|error)\] (.*)", line)
+    level, text = found.groups() if found else ("info", line)
+    return {"level": LUNAR_LEVELS[level], "message": text, "created_at": when}
+
+
+def lunar_logs(door, request, ident):
+    execution, detail = door.platform.journal.find(ident)
+    lines = detail.log.splitlines()
+    page = lunar_page(request, "logs", lambda limit, at: [
+        lunar_log_line(line, int(execution.started))
+        for line in lines[at:at + limit]], len(lines))
+    return json_response({**lunar_execution(door, execution, detail), **page})
+
+
+def lunar_login(door, request):
+    key = member(lunar_body(request), "apiKey", str, "")
+    if not door.key or not is_key(door, key):
+        return json_response({"success": False, "error": "Invalid API key"},
+                             401)
+    return lunar_cookie({"success": True}, f"{key}; Max-Age=86400")
+
+
+def lunar_logout(door, request):
+    return lunar_cookie({"success": True}, "; Max-Age=0")
+
+
+def lunar_cookie(value, cookie):
+    answer = json_response(value)
+    return answer._replace(headers={
+        **answer.headers, "Set-Cookie": f"auth_token={cookie}; Path=/; "
+        "HttpOnly; SameSite=Strict"})
+
+
+# A page from anywhere may call a function, and read what it answers: FaaS-Go
+# says so with these headers (the Fetch standard, 3.2). It says the same about
+# its /api; there S2 stands against it.
+
+LUNAR_CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods":
+        "GET, POST, PUT, DELETE, PATCH, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, Authorization",
+    "Access-Control-Expose-Headers": "X-Function-Id, X-Function-Version-Id, "
+        "X-Execution-Id, X-Execution-Duration-Ms"}
+
+
+def lunar_call(door, request, name, rest=""):
+    """Call a function by its id; what failed inside it is its owner's."""
+    if request.method == "OPTIONS":
+        return Response(204, headers=LUNAR_CORS)
+    call = call_of(request, name, rest, door.key)
+    result = door.platform.invoke(call)
+    if result.kind == "crashed":
+        answer = json_response({"error": "Function execution failed"}, 500)
+    elif result.kind != "ok":
+        answer = lunar_refusal(FaasError(result.kind, result.sentence))
+    else:
+        answer = result_response(result)
+    live = door.platform.live.get(name)
+    trail = {"X-Function-Id": live.fn.id or name, "X-Function-Version-Id":
+             f"ver_{live.fn.id}_v{result.version}"} if live else {}
+    return answer._replace(headers={
+        **answer.headers, **LUNAR_CORS, **trail, "X-Execution-Id": result.id,
+        "X-Execution-Duration-Ms": str(round(1000 * sum(
+            seconds for _, seconds in result.spans)))})
+
+
+def lunar_nothing(door, request, rest=""):
+    raise FaasError("not_found", f"the API has no path /api/{rest[:60]}")
+
+
+# 10.6 Our own ---------------------------------------------------------------
 #
 # What the older APIs cannot say: versions, rollback, executions. The command
 # line of chapter 17 is a client of these routes.
@@ -5503,56 +9396,296 @@ def own_executions(door, request, name=None):
                           door.platform.journal.recent(name, int(limit))])
 
 
+def own_openapi(door, request):
+    return json_response(openapi(door.routes))
+
+
+# 10.7 All routes, and what they say about themselves -------------------------
+#
+# The table that the code obeys is also the API's description. What a route
+# takes and gives is written in JSON Schema, as small dicts that are put
+# together here; /openapi.json is made of them, and a tester that knows nothing
+# of this file can read there what to send, and see whether the answer is as
+# announced.
+
+TEXT, FLAG, COUNT = ({"type": name} for name in
+                     ("string", "boolean", "integer"))
+OPEN = {"type": "object", "additionalProperties": True}
+TYPED_TEXT = "text/plain"
+
+
+def maybe(schema):
+    """Let a schema also be null.
+
+    >>> maybe(TEXT)
+    {'type': ['string', 'null']}
+    """
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def listed(schema):
+    return {"type": "array", "items": schema}
+
+
+def record(required="", **members):
+    """Describe a JSON object.
+
+    >>> record("name", name=TEXT)["required"]
+    ['name']
+    """
+    return {"type": "object", "properties": members,
+            **({"required": required.split()} if required else {})}
+
+
+def page_of(name, schema):
+    """Describe a page of FaaS-Go's API."""
+    return record(f"{name} pagination", pagination=record(
+        "total limit offset", total=COUNT, limit=COUNT, offset=COUNT),
+        **{name: listed(schema)})
+
+
+FN = record("name tongue version threads env", name=TEXT, tongue=TEXT,
+            version=COUNT, digest=TEXT, threads=COUNT, env=listed(TEXT),
+            timeout={"type": "number"}, source=TEXT, note=TEXT)
+EXECUTION = record("id function status", id=TEXT, function=TEXT, status=TEXT,
+                   version=COUNT, trigger=TEXT, code=COUNT)
+ENV = {"type": "object", "additionalProperties": TEXT, "maxProperties": 100,
+       "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,99}$"}}
+
+LUNAR_VERSION = record("id function_id version code is_active", id=TEXT,
+                       function_id=TEXT, version=COUNT, code=TEXT,
+                       created_at=COUNT, is_active=FLAG)
+LUNAR_FN = record("id name env_vars disabled", id=TEXT, name=TEXT,
+                  description=TEXT, env_vars=ENV, disabled=FLAG,
+                  retention_days=maybe(COUNT), cron_schedule=maybe(TEXT),
+                  cron_status=TEXT, save_response=FLAG, created_at=COUNT,
+                  updated_at=COUNT, active_version=LUNAR_VERSION)
+LUNAR_RUN = record("id function_id status", id=TEXT, function_id=TEXT,
+                   function_version_id=TEXT, trigger=TEXT, created_at=COUNT,
+                   status={"enum": ["pending", "success", "error"]},
+                   duration_ms=COUNT, error_message=maybe(TEXT))
+LUNAR_LINE = record("level message created_at", level=COUNT, message=TEXT,
+                    created_at=COUNT)
+LUNAR_CHANGE = record(
+    name={**TEXT, "minLength": 1, "maxLength": 100}, code=TEXT, disabled=FLAG,
+    description={**TEXT, "maxLength": 500}, save_response=FLAG,
+    retention_days={"enum": list(LUNAR_DAYS)}, cron_schedule=TEXT,
+    cron_status={"enum": ["active", "paused"]})
+LUNAR_NEW = record(
+    "name code", name={**TEXT, "minLength": 1, "maxLength": 100},
+    description={**TEXT, "maxLength": 500}, tongue={"enum": [
+        name for name, tongue in TONGUES.items() if tongue.text]},
+    code={**TEXT, "minLength": 1})
+DONE = record("success", success=FLAG)
+DEPLOYED = {200: TYPED_TEXT}
+UPLOAD = record("name env zip", name=TEXT, env=TEXT, threads=COUNT, zip=TEXT,
+                envs=listed(TEXT))
+FETCH = record("name env url", name=TEXT, env=TEXT, threads=COUNT, url=TEXT,
+               subfolder_path=TEXT, envs=listed(TEXT))
+
 ROUTES = (
-    Route("GET", "/", "ours", "manage", "a list for people", own_index),
+    Route("GET", "/", "ours", "manage", "a list for people", own_index,
+          gives={200: TYPED_TEXT}),
     Route("GET", "/health", "SmolFaaS", "open", "OK, while it serves",
-          serve_health),
+          smolfaas_health, gives={200: TYPED_TEXT}),
     Route("GET", "/metrics", "ours", "manage", "counters for Prometheus",
-          serve_metrics),
+          serve_metrics, gives={200: TYPED_TEXT}),
+    Route("GET", "/openapi.json", "ours", "open", "this table, as OpenAPI 3.1",
+          own_openapi, gives={200: OPEN}),
 
     Route("GET", "/logs/{name}", "PiFaaS", "manage", "a function's log",
-          pifaas_logs),
+          pifaas_logs, gives={200: TYPED_TEXT}),
     Route("GET", "/schedule", "PiFaaS", "manage", "all schedules, as JSON",
-          pifaas_schedules),
+          pifaas_schedules, gives={200: OPEN}),
     Route("POST", "/schedule/{name}", "PiFaaS", "manage",
-          "set a schedule; the body is a cron expression", pifaas_schedule),
+          "set a schedule; the body is a cron expression", pifaas_schedule,
+          TYPED_TEXT, {200: TYPED_TEXT}),
     Route("DELETE", "/schedule/{name}", "PiFaaS", "manage",
-          "remove a schedule", pifaas_unschedule),
+          "remove a schedule", pifaas_unschedule, gives={200: TYPED_TEXT}),
 
     Route("POST", "/upload", "tinyFaaS", "manage",
-          "deploy a zip in base64; answers the addresses", tinyfaas_upload),
+          "deploy a zip in base64; answers the addresses", tinyfaas_upload,
+          UPLOAD, DEPLOYED),
     Route("POST", "/uploadURL", "tinyFaaS", "manage",
-          "deploy a zip from the web", tinyfaas_upload_url),
+          "deploy a zip from the web", tinyfaas_upload_url, FETCH, DEPLOYED),
     Route("POST", "/delete", "tinyFaaS", "manage", "delete a function",
-          tinyfaas_delete),
+          tinyfaas_delete, record("name", name=TEXT), {200: None}),
     Route("GET", "/list", "tinyFaaS", "manage",
-          "the names of the uploaded functions", tinyfaas_list),
+          "the names of the uploaded functions", tinyfaas_list,
+          gives={200: TYPED_TEXT}),
     Route("POST", "/wipe", "tinyFaaS", "manage",
-          "delete all uploaded functions", tinyfaas_wipe),
+          "delete all uploaded functions", tinyfaas_wipe, gives={200: None}),
     Route("GET", "/logs", "tinyFaaS", "manage",
-          "the logs of one function (?name=) or of all", tinyfaas_logs),
+          "the logs of one function (?name=) or of all", tinyfaas_logs,
+          gives={200: TYPED_TEXT}),
+
+    Route("GET", "/ping", "rknizzle", "open", "pong", rknizzle_ping,
+          gives={200: record("message", message=TEXT)}),
+    Route("POST", "/functions", "rknizzle", "manage",
+          "deploy a tar in base64", rknizzle_deploy,
+          record("name file", name=TEXT, file=TEXT),
+          {200: record("invoke", invoke=TEXT)}),
+    Route("POST", "/functions/", "rknizzle", "manage",
+          "the same, as its README writes it", rknizzle_deploy,
+          record("name file", name=TEXT, file=TEXT),
+          {200: record("invoke", invoke=TEXT)}),
+    Route("POST", "/functions/{name}", "rknizzle", "open",
+          "call a function; its answer is a string in JSON", rknizzle_call,
+          OPEN, {200: record("response", response=TEXT)}),
+
+    Route("*", "/invoke/{name}", "SmolFaaS", "open",
+          "call a function; it sees the path /", smolfaas_call),
+
+    Route("*", "/fn/{name}", "FaaS-Go", "open", "call a function",
+          lunar_call),
+    Route("*", "/fn/{name}/{rest}", "FaaS-Go", "open",
+          "call a function; it sees the rest of the path", lunar_call),
+    Route("POST", "/api/auth/login", "FaaS-Go", "open",
+          "trade the key for a cookie", lunar_login,
+          record("apiKey", apiKey=TEXT), {200: DONE, 401: DONE}),
+    Route("POST", "/api/auth/logout", "FaaS-Go", "open",
+          "take the cookie back", lunar_logout, gives={200: DONE}),
+    Route("GET", "/api/functions", "FaaS-Go", "key",
+          "all functions on the shelf (?limit=, ?offset=)", lunar_list,
+          gives={200: page_of("functions", LUNAR_FN)}),
+    Route("POST", "/api/functions", "FaaS-Go", "key",
+          "make a function of a text", lunar_create, LUNAR_NEW,
+          {200: LUNAR_FN}),
+    Route("GET", "/api/functions/{name}", "FaaS-Go", "key",
+          "a function, with its variables and its text", lunar_read,
+          gives={200: LUNAR_FN}),
+    Route("PUT", "/api/functions/{name}", "FaaS-Go", "key",
+          "change its settings; a text makes a version", lunar_update,
+          LUNAR_CHANGE, {200: None}),
+    Route("DELETE", "/api/functions/{name}", "FaaS-Go", "key",
+          "delete it, with all that it had", lunar_delete, gives={204: None}),
+    Route("PUT", "/api/functions/{name}/env", "FaaS-Go", "key",
+          "replace its variables", lunar_env,
+          record("env_vars", env_vars=ENV), {200: LUNAR_VERSION}),
+    Route("GET", "/api/functions/{name}/next-run", "FaaS-Go", "key",
+          "when its schedule fires next", lunar_next_run,
+          gives={200: record("has_schedule", has_schedule=FLAG)}),
+    Route("GET", "/api/functions/{name}/versions", "FaaS-Go", "key",
+          "its versions, the newest first", lunar_versions,
+          gives={200: page_of("versions", LUNAR_VERSION)}),
+    Route("GET", "/api/functions/{name}/versions/{version}", "FaaS-Go", "key",
+          "one version", lunar_version_read, gives={200: LUNAR_VERSION}),
+    Route("DELETE", "/api/functions/{name}/versions/{version}", "FaaS-Go",
+          "key", "delete a version that does not serve",
+          lunar_version_delete, gives={204: None}),
+    Route("POST", "/api/functions/{name}/versions/{version}/activate",
+          "FaaS-Go", "key", "let a version serve, by number or id",
+          lunar_activate, gives={200: None}),
+    Route("GET", "/api/functions/{name}/diff/{old}/{new}", "FaaS-Go", "key",
+          "what differs between two versions, line by line", lunar_diff,
+          gives={200: record("diff", diff=listed(OPEN))}),
+    Route("GET", "/api/functions/{name}/executions", "FaaS-Go", "key",
+          "its executions, the newest first", lunar_executions,
+          gives={200: page_of("executions", LUNAR_RUN)}),
+    Route("GET", "/api/executions/{ident}", "FaaS-Go", "key",
+          "one execution", lunar_execution_read, gives={200: LUNAR_RUN}),
+    Route("GET", "/api/executions/{ident}/logs", "FaaS-Go", "key",
+          "what was logged in it", lunar_logs,
+          gives={200: page_of("logs", LUNAR_LINE)}),
+    Route("*", "/api/{rest}", "FaaS-Go", "key", "nothing else: 404",
+          lunar_nothing),
 
     Route("GET", "/-/functions", "ours", "manage",
-          "every function that can be called", own_list),
+          "every function that can be called", own_list,
+          gives={200: listed(FN)}),
     Route("PUT", "/-/functions/{name}", "ours", "manage",
-          "deploy a bundle; answers the version", own_deploy),
+          "deploy a bundle; answers the version", own_deploy,
+          record("bundle", bundle=TEXT, tongue=TEXT, threads=COUNT, env=ENV,
+                 timeout={"type": "number"}), {200: FN}),
     Route("DELETE", "/-/functions/{name}", "ours", "manage",
-          "delete a function with its versions", own_delete),
+          "delete a function with its versions", own_delete,
+          gives={204: None}),
     Route("GET", "/-/functions/{name}/versions", "ours", "manage",
-          "a function's versions, the newest first", own_versions),
+          "a function's versions, the newest first", own_versions,
+          gives={200: listed(record("number digest active", number=COUNT,
+                                    digest=TEXT, active=FLAG))}),
     Route("POST", "/-/functions/{name}/rollback", "ours", "manage",
-          "let another version serve", own_rollback),
+          "let another version serve", own_rollback,
+          record("version", version=COUNT), {200: FN}),
     Route("POST", "/-/functions/{name}/run", "ours", "manage",
           "call it, as the command line or cron does", own_run),
     Route("GET", "/-/functions/{name}/executions", "ours", "manage",
-          "a function's last calls (?limit=)", own_executions),
+          "a function's last calls (?limit=)", own_executions,
+          gives={200: listed(EXECUTION)}),
     Route("GET", "/-/executions", "ours", "manage",
-          "the last calls of all functions (?limit=)", own_executions),
+          "the last calls of all functions (?limit=)", own_executions,
+          gives={200: listed(EXECUTION)}),
     Route("*", "/-/{rest}", "ours", "open", "nothing else: 404", own_nothing),
 ) + CALL_ROUTES
 
+REFUSALS = {"FaaS-Go": lunar_refusal, "rknizzle": rknizzle_refusal}
 
-UPLOADS = re.compile(r"/upload|/-/functions/[^/]+")
+
+def media(schema):
+    """Describe a body in OpenAPI's words: JSON, or another type, or none.
+
+    >>> media("text/plain"), media(None)
+    ({'text/plain': {'schema': {'type': 'string'}}}, {})
+    """
+    if isinstance(schema, str):
+        return {schema: {"schema": TEXT}}
+    return {"application/json": {"schema": schema}} if schema else {}
+
+
+def operation_of(route, method):
+    """Describe one method of one route.
+
+    >>> find = next(route for route in ROUTES if route.path == "/schedule")
+    >>> list(operation_of(find, "get")["responses"])
+    ['200', 'default']
+    """
+    parts = re.findall(r"\{(\w+)\}", route.path)
+    answers = route.gives or {"default": None}
+    operation = {
+        "summary": route.what, "tags": [route.face],
+        "operationId": re.sub(r"\W+", "_", f"{method}{route.path}").strip("_"),
+        "parameters": [{"name": part, "in": "path", "required": True,
+                        "schema": {**TEXT, "minLength": 1}}
+                       for part in parts],
+        "responses": {str(status): {
+            "description": "as asked" if status != "default" else "whatever "
+            "the function answers", "content": media(schema)}
+            for status, schema in answers.items()}}
+    operation["responses"].setdefault("default", {
+        "description": "a refusal, with a sentence that says why"})
+    if route.takes:
+        operation["requestBody"] = {"required": True,
+                                    "content": media(route.takes)}
+    if route.guard != "open":
+        operation["security"] = [{"key": []}] + (
+            [{"cookie": []}] if route.guard == "key" else [{}])
+    return operation
+
+
+def openapi(routes):
+    """Describe an API from its table of routes.
+
+    >>> document = openapi(ROUTES)
+    >>> document["openapi"], "/fn/{name}" in document["paths"]
+    ('3.1.0', True)
+
+    Source: the OpenAPI Specification 3.1.0, section 4.8.
+    """
+    paths = {}
+    for route in routes:
+        methods = (["get", "post", "put", "delete", "patch"]
+                   if route.method == "*" else [route.method.lower()])
+        paths.setdefault(route.path, {}).update(
+            {method: operation_of(route, method) for method in methods})
+    return {"openapi": "3.1.0", "paths": paths,
+            "info": {"title": "faas.py", "version": __version__},
+            "components": {"securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer"},
+                "cookie": {"type": "apiKey", "in": "cookie",
+                           "name": "auth_token"}}}}
+
+
+UPLOADS = re.compile(r"/upload|/functions/?|/-/functions/[^/]+")
 
 
 def upload_limit(door, limits):
@@ -6001,6 +10134,14 @@ class Schedules:
         if not self.change("DELETE FROM schedules WHERE function=?", (name,)):
             raise FaasError("not_found", f"{name[:64]} has no schedule")
 
+    def check(self, expression):
+        """Refuse what is no expression. Errors: FaasError bad_input."""
+        cron_parse(expression)
+
+    def next_run(self, expression, now):
+        """Give the instant at which an expression fires next, or None."""
+        return cron_next(cron_parse(expression), now)
+
     def forget(self, name):
         """Remove a function's schedule, if it has one."""
         with contextlib.suppress(FaasError):
@@ -6034,15 +10175,15 @@ class Schedules:
         """Run a function because it is time; give the Result."""
         call = Call(name, headers={"X-Trigger": "cron"}, trigger="cron")
         try:
-            self.platform.find(name)
+            name = self.platform.find(name).fn.name
         except FaasError:
-            return self.platform.invoke(call)       # It remembers why not.
+            return whole(self.platform.invoke(call))    # It remembers why.
         with open(os.path.join(self.locks, name), "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return self.skip(name)
-            return self.platform.invoke(call)
+            return whole(self.platform.invoke(call))
 
     def skip(self, name):
         now = time.time()
@@ -6209,8 +10350,11 @@ def api_key(data):
     """Give the platform's API key; the first start makes one, mode 0600.
 
     Written beside its place and then moved there, so that no other process
-    ever reads half a key. 32 bytes of chance: what FaaS-Go takes too.
+    ever reads half a key. 32 bytes of chance: what FaaS-Go takes too; and as
+    there, the variable API_KEY comes before the file.
     """
+    if os.environ.get("API_KEY"):
+        return os.environ["API_KEY"]
     path = os.path.join(data, "api_key")
     if not os.path.exists(path):
         fresh = f"{path}.{os.getpid()}"
@@ -6232,9 +10376,9 @@ def reachable(url):
 
 
 # Some settings come from variables as well: PORT, HTTP_PORT (tinyFaaS reads
-# http_PORT, and documents HTTP_PORT; both work) and EXECUTION_TIMEOUT, under
-# the names that the older platforms gave them, and FAAS_URL. An option beats
-# a variable, for it is nearer to the person.
+# http_PORT, and documents HTTP_PORT; both work), EXECUTION_TIMEOUT, DATA_DIR,
+# API_KEY and BASE_URL, under the names that the older platforms gave them,
+# and FAAS_URL. An option beats a variable, for it is nearer to the person.
 
 # 17.2 SHELL: serve ----------------------------------------------------------
 
@@ -6279,6 +10423,8 @@ def cron_command(args):
 
 
 DRAIN = 10.0                # s in which running calls may finish
+
+RKNIZZLE_PORT = 5555        # where its clients look, whatever the folder
 
 
 def ready_process():
@@ -6335,7 +10481,7 @@ def start_doors(args, listeners, schedules, key):
     for listener in listeners:
         everything = listener is listeners[0] and args.port >= 0
         door = Door(platform, ROUTES if everything else CALL_ROUTES, local,
-                    key, schedules, data_url)
+                    key, schedules, data_url, REFUSALS)
         listener.start(door, upload_limit(door, limits) if everything else
                        lambda request: limits.body)
 
@@ -6345,7 +10491,8 @@ def write_note(args, data, listeners):
     path = os.path.join(data, "server.json")
     with open(path + ".new", "w") as file:
         json.dump({"pid": os.getpid(), "data_url": listeners[-1].url,
-                   "url": listeners[0].url if args.port >= 0 else ""}, file)
+                   "url": listeners[0].url if args.port >= 0 else "",
+                   "begun_by": args.command}, file)
     os.replace(path + ".new", path)
     return path
 
@@ -6384,7 +10531,8 @@ def greeting(args, listeners, schedules):
 def serve(args):
     """Run the platform until SIGTERM or Ctrl-C; give the exit code."""
     if args.port is None:
-        args.port = port_from(os.environ, 8080, "PORT")
+        args.port = RKNIZZLE_PORT if args.command == "start" else (
+            port_from(os.environ, 8080, "PORT"))
     if args.data_port is None:
         args.data_port = port_from(os.environ, 8000, "HTTP_PORT", "http_PORT")
     listeners = [HttpServer(args.host, port) for port in
@@ -6396,6 +10544,8 @@ def serve(args):
         (heard, say), platform = ready_process(), platform_of(args)
         at_end.callback(platform.close, 0.0)
         platform.shelf.sweep()
+        platform.base_url = os.environ.get("BASE_URL", "").rstrip("/") or (
+            reachable(listeners[0].url))
         schedules = start_schedules(args, platform)
         at_end.callback(schedules.close)
         start_doors(args, listeners, schedules, api_key(data))
@@ -6418,27 +10568,33 @@ def serve(args):
 # 17.3 The client ------------------------------------------------------------
 
 
-def find_server(args):
-    """Give the running platform's address, or None.
+def server_note(args):
+    """Give what the platform on our data folder has written down, or {}.
 
     A server.json may be left of a platform that was killed; the lock tells.
-
-    Errors: FaasError unavailable, for a platform that has no door for us.
     """
     try:
         with open(os.path.join(args.data, "server.json")) as file:
-            url = json.load(file)["url"]
+            note = json.load(file)
         with open(os.path.join(args.data, "lock"), "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return None
+        return {}
     except BlockingIOError:
-        if not url:
-            raise FaasError("unavailable", "the platform on the data folder "
-                            f"{args.data} has its management turned off"
-                            ) from None
-        return reachable(url)
-    except (OSError, ValueError, KeyError):
-        return None
+        return note
+    except (OSError, ValueError):
+        return {}
+
+
+def find_server(args):
+    """Give the running platform's address, or None.
+
+    Errors: FaasError unavailable, for a platform that has no door for us.
+    """
+    note = server_note(args)
+    if note and not note.get("url"):
+        raise FaasError("unavailable", "the platform on the data folder "
+                        f"{args.data} has its management turned off")
+    return reachable(note["url"]) if note else None
 
 
 def address_of(args):
@@ -6450,11 +10606,11 @@ def address_of(args):
     url = args.url or os.environ.get("FAAS_URL")
     if url:
         return url, {}
-    url = find_server(args)
+    url, key = find_server(args), os.environ.get("API_KEY", "")
     with contextlib.suppress(OSError):
         with open(os.path.join(args.data, "api_key")) as file:
-            return url, {"Authorization": "Bearer " + file.read().strip()}
-    return url, {}
+            key = key or file.read().strip()
+    return url, {"Authorization": "Bearer " + key} if key else {}
 
 
 def ask(args, method, path, body=b"", headers={}):
@@ -6462,20 +10618,25 @@ def ask(args, method, path, body=b"", headers={}):
 
     Errors: FaasError, with the kind of the answer's status.
     """
-    import http.client
     url, key = address_of(args)
     if not url:
         raise FaasError("unavailable", "no faas.py serves the data folder "
                         f"{args.data}: start one with `faas serve`")
+    return taken(*exchange(url, method, path, body, {**headers, **key}))
+
+
+def exchange(url, method, path, body=b"", headers={}):
+    """Ask once over HTTP; give (status, body). Errors: unavailable."""
+    import http.client
     place = re.fullmatch(r"http://([^/@]+)/?", url)
     if not place:
         raise FaasError("bad_input", f"{url[:100]} is no address of the form "
                         "http://HOST:PORT")
     connection = http.client.HTTPConnection(place[1])
     try:
-        connection.request(method, path, body, {**headers, **key})
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
-        return taken(answer.status, answer.read())
+        return answer.status, answer.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise FaasError("unavailable", f"{url} does not answer: {error}"
                         ) from None
@@ -6495,10 +10656,23 @@ def taken(status, body):
     """
     if status < 400:
         return body
-    kinds = {kind.http: name for name, kind in KINDS.items()}
     sentence, _, detail = body.partition(b"\n")
-    raise FaasError(kinds.get(status, "crashed"),
-                    sentence.decode("utf-8", "replace"), detail)
+    raise FaasError(kind_of(status), sentence.decode("utf-8", "replace"),
+                    detail)
+
+
+def kind_of(status):
+    """Give the kind that an HTTP status stands for.
+
+    >>> kind_of(404), kind_of(418)
+    ('not_found', 'crashed')
+    """
+    kinds = {kind.http: name for name, kind in KINDS.items()}
+    return kinds.get(status, "crashed")
+
+
+def exit_of(status):
+    return KINDS[kind_of(status)].exit
 
 
 def read_data(text):
@@ -6525,8 +10699,15 @@ def pack(path):
     data = read_data("@" + path)
     if data[:2] in (b"PK", b"\x1f\x8b") or path.endswith(".tar"):
         return read_bundle(data)
-    name = "fn.py" if path.endswith(".py") and b"def fn" in data else "fn.sh"
-    return {name: Item(data, True)}
+    names = {".lua": "main.lua", ".go": "fn.go", ".js": "index.js", ".py":
+             "main.py" if re.search(TONGUES["python"].says, data) else "fn.py"}
+    name = names.get(os.path.splitext(path)[1], "fn.sh")
+    if name == "fn.py" and b"def fn" not in data:
+        name = "fn.sh"              # a program with a shebang, then
+    files = {name: Item(data, True)}
+    if name == "index.js":
+        files["package.json"] = Item(b'{"name": "fn"}\n')
+    return files
 
 
 def show(args, value, table):
@@ -6581,6 +10762,10 @@ def do_deploy(args):
 
 def do_invoke(args):
     """Call a function and print its answer; works without a server."""
+    if url := rknizzle_url(args):
+        return rknizzle_invoke(args, url)
+    if not args.name:
+        raise FaasError("bad_input", "Include the function name to invoke!")
     body = read_data(args.data_text)
     if args.timeout < 0:
         raise FaasError("bad_input", "--timeout must be more than 0")
@@ -6612,11 +10797,121 @@ def invoke_here(args, body):
             with contextlib.closing(Schedules(platform)) as schedules:
                 result = schedules.fire(args.name)
         else:
-            result = platform.invoke(Call(
-                args.name, body, trigger="cli", timeout=args.timeout))
+            result = whole(platform.invoke(Call(
+                args.name, body, trigger="cli", timeout=args.timeout)))
     if result.kind != "ok":
         raise FaasError(result.kind, result.sentence, result.body)
     return result.body
+
+
+# rknizzle/faas's command line, for who has it in the fingers. Its `invoke`
+# differs from ours in two things: -d names a file, and the answer is printed
+# after a word. So it is spoken where its `start` was: to a platform that was
+# begun by `faas start`, and from a folder that `faas init` has filled, where
+# no platform lives, to whatever listens on its port.
+#
+#       $ faas start &
+#       $ mkdir fn; cd fn; faas init
+#       Function fn successfully initialized.
+#       Get started by editing index.js
+#       $ faas build
+#       invoke name: fn
+#       $ faas invoke fn
+#       Response: {"hello":"world"}
+
+HELLO = {           # what `faas init` writes, for each language
+    "node": {"index.js": """module.exports = (context, cb) => {
+  cb({ hello: "world" });
+};
+""", "package.json": """{
+  "name": "NAME",
+  "version": "1.0.0",
+  "main": "index.js",
+  "dependencies": {}
+}
+"""},
+    "python": {"main.py": """def handler(ctx, event):
+    return {"statusCode": 200, "body": {"hello": "world"}}
+"""},
+    "lua": {"main.lua": """function handler(ctx, event)
+  return { statusCode = 200, body = { hello = "world" } }
+end
+"""},
+    "sh": {"fn.sh": """#!/bin/sh
+# The body comes on standard input; what is printed, goes back.
+echo '{"hello": "world"}'
+"""},
+    "go": {"fn.go": """package main
+
+func fn(data string, headers map[string]string) (string, error) {
+	return `{"hello": "world"}`, nil
+}
+""", "go.mod": "module main\n\ngo 1.18\n"}}
+
+
+def do_init(args):
+    """Begin a function in the current folder; nothing is overwritten."""
+    name = os.path.basename(os.getcwd())
+    files = {**HELLO[args.lang], "fn.yaml": f"language: {args.lang}\n"}
+    for path in files:
+        if os.path.exists(path):
+            raise FaasError("conflict", f"{path} is here already")
+    for path, text in files.items():
+        with open(path, "w") as file:
+            file.write(text.replace("NAME", name))
+        os.chmod(path, 0o755)
+    print(f"Function {name} successfully initialized.\n"
+          f"Get started by editing {next(iter(files))}")
+
+
+def rknizzle_url(args):
+    """Give the address at which its words are spoken; '' for ours."""
+    if args.url or os.environ.get("FAAS_URL") or args.trigger == "cron":
+        return ""
+    note = server_note(args)
+    if note:
+        return reachable(note["url"]) if note.get("begun_by") == "start" \
+            else ""
+    begun = os.path.exists("fn.yaml") and not os.path.isdir(args.functions)
+    return f"http://127.0.0.1:{RKNIZZLE_PORT}" if begun else ""
+
+
+def do_build(args):
+    """Send the current folder to a platform, as a function of its name."""
+    if not os.path.exists("fn.yaml"):
+        print("Error: Not a proper directory. Run faas init to start a new "
+              "function.")
+        return KINDS["bad_input"].exit
+    url, key = address_of(args)
+    body = json.dumps({"Name": os.path.basename(os.getcwd()), "File":
+                       base64.b64encode(pack_tar(read_folder("."))).decode()})
+    status, answer = exchange(url or f"http://127.0.0.1:{RKNIZZLE_PORT}",
+                              "POST", "/functions", body, key)
+    value = json.loads(answer)
+    if status >= 400:
+        print(f"Error: {value['message']}\n{value.get('info', '')}".rstrip())
+        return exit_of(status)
+    print("invoke name: " + value["invoke"].rpartition("/")[2])
+
+
+def rknizzle_invoke(args, url):
+    """Call a function in rknizzle's words; give the exit code."""
+    if not args.name:
+        print("Include the function name to invoke!")
+        return KINDS["bad_input"].exit
+    try:
+        body = read_data("@" + args.data_text.removeprefix("@")
+                         ) if args.data_text else b""
+    except FaasError as error:
+        print(f"Failed to parse {args.data_text} for JSON")
+        return KINDS[error.kind].exit
+    status, answer = exchange(url, "POST", "/functions/"
+                              + check_name(args.name), body)
+    value = json.loads(answer)
+    if status >= 400:
+        print(value["message"], file=sys.stderr)
+        return exit_of(status)
+    print("Response: " + value["response"])
 
 
 def do_list(args):
@@ -6685,7 +10980,7 @@ def do_schedule(args):
 OF_ALL = {          # options of every command
     "--functions": {"default": "functions", "metavar": "DIR",
                     "help": "the folder of functions (./functions)"},
-    "--data": {"default": "data", "metavar": "DIR",
+    "--data": {"metavar": "DIR",
                "help": "the folder of state (./data)"},
     "--logs": {"default": "logs", "metavar": "DIR",
                "help": "the folder of logs (./logs)"},
@@ -6704,18 +10999,25 @@ OF_PLATFORM = {     # and of those that may be a platform
     "--limit": {"default": [], "action": "append", "metavar": "NAME=NUMBER",
                 "help": "change a limit, e.g. output=1000000"}}
 
+OF_SERVER = {       # and of those that listen
+    "--host": {"default": "127.0.0.1", "metavar": "ADDRESS",
+               "help": "listen here; any address but a loopback one asks for "
+               "the API key"},
+    "--port": {"type": port_number, "metavar": "N",
+               "help": "of everything (8080; 5555 after start); -1 for none"},
+    "--data-port": {"type": port_number, "metavar": "N",
+                    "help": "of calls only (8000); -1 for none"},
+    "--clock": {"default": "auto", "help": "who keeps the schedules",
+                "choices": ["auto", "crontab", "builtin", "off"]},
+    **OF_PLATFORM}
+
 COMMANDS = (        # name, what does it, what it is for, its own arguments
-    ("serve", serve, "run the platform (the default)", {
-        "--host": {"default": "127.0.0.1", "metavar": "ADDRESS",
-                   "help": "listen here; any address but a loopback one "
-                   "asks for the API key"},
-        "--port": {"type": port_number, "metavar": "N",
-                   "help": "of everything (8080); -1 for none"},
-        "--data-port": {"type": port_number, "metavar": "N",
-                        "help": "of calls only (8000); -1 for none"},
-        "--clock": {"default": "auto", "help": "who keeps the schedules",
-                    "choices": ["auto", "crontab", "builtin", "off"]},
-        **OF_PLATFORM}),
+    ("serve", serve, "run the platform (the default)", OF_SERVER),
+    ("start", serve, "the same on port 5555, and speak as rknizzle/faas does",
+     OF_SERVER),
+    ("init", do_init, "begin a function in this folder", {
+        "--lang": {"default": "node", "choices": list(HELLO)}}),
+    ("build", do_build, "deploy this folder, under its own name", {}),
     ("deploy", do_deploy, "make a function of a folder, archive or file", {
         "name": {}, "path": {},
         "--tongue": {"default": "", "help": "if its files do not say",
@@ -6727,7 +11029,7 @@ COMMANDS = (        # name, what does it, what it is for, its own arguments
         "--timeout": {"type": float, "default": 0, "metavar": "S",
                       "help": "the time that a call may take (300)"}}),
     ("invoke", do_invoke, "call a function; works without a server too", {
-        "name": {},
+        "name": {"nargs": "?"},
         "-d": {"dest": "data_text", "default": "", "metavar": "DATA",
                "help": "the body; @FILE reads it, @- from stdin"},
         "--timeout": {"type": float, "default": 0, "metavar": "S",
@@ -6775,6 +11077,7 @@ def main(argv=None):
         argv = ["serve", *argv]
     try:
         args = make_parser().parse_args(argv)
+        args.data = args.data or os.environ.get("DATA_DIR") or "data"
         status = args.do(args) or 0
         sys.stdout.flush()
         return status
