@@ -5,9 +5,9 @@
 r"""faas.py: a Function-as-a-Service platform that is also a book about one.
 
 Drop an executable file into functions/ and it answers HTTP. Upload a folder
-with a Python function and it stays warm, has versions, and is replaced
-without a failed call. Everything is in this file, on the standard library
-alone, and in the order in which one would invent it.
+with a function in Python, JavaScript, Go or Lua and it stays warm, has
+versions, and is replaced without a failed call. Everything is in this file,
+on the standard library alone, and in the order in which one would invent it.
 
     $ python3 faas.py
     $ curl -d 'hello' http://127.0.0.1:8080/shout
@@ -31,12 +31,13 @@ The life of one call
   |  shelf   |  | runner |  | memory |    versions on disk (6)
   +----------+  +--------+  +--------+    what happened yesterday (7)
                     |
-        one process per call (3)  or  a warm worker (4)
+   one process per call (3), a warm worker (4), or a server (5)
                     |
-            the user's function (5)
+          the user's function (5), in one of nine tongues
 
 Above the waist, everything only translates. Below it, nothing has heard of
-HTTP. A new door or a new runner is one chapter, and touches no other.
+HTTP, but for the one tongue whose functions speak it themselves. A new door
+or a new runner is one chapter, and touches no other.
 
 Vocabulary: one name, one meaning
 ---------------------------------
@@ -49,12 +50,21 @@ Vocabulary: one name, one meaning
     program   what a process is to become          e.g. argv ['./fn.sh']
     run       what one execution left behind       e.g. output, log, failure
     worker    a process that stays for many calls
+    server    a function that speaks HTTP itself   e.g. functions/clock
+    visitor   one caller's place at a server
     pool      the workers of one version of one fn
     nursery   the process that all others are forked from
     frame     one message between us and a worker  e.g. id 7, verb b'C'
+    shim      the program around a function that reads and writes frames
+    question  what a function asks the platform    e.g. kv.get
+    host      what answers a function's questions
     bundle    a zip, a tar or a folder that holds a fn
+    mark      a file that shows a bundle's tongue  e.g. 'fn.py'
     digest    the SHA-256 of a bundle's files      e.g. '9f86d081884c7d65...'
     version   a digest with a number and a date    e.g. 3
+    id        of a fn or a call, as good as a name e.g. '01a1f8b0490b8536d02f'
+    store     the values that fns keep, by key
+    stream    an answer that is still coming
     gate      lets some calls of a fn in, and some wait
     ticket    one caller's place where calls wait
     live      a fn with its gate and its pool: ready to be called
@@ -99,9 +109,11 @@ Security promises, each with a test of its name in tests/test_promises.py
     S5   A schedule writes one validated line with our own command, and
          leaves every other line of the crontab as it was, byte for byte.
     S6   Every call is bounded: time, output, processes, and the memory of
-         each; past a bound the whole process group ends.
+         each; past a bound the whole process group ends. (Of a server, which
+         answers others too: the connection, and the group if it hangs.)
     S7   A function's process starts with its own environment, none of ours,
-         and none of our descriptors.
+         and none of our descriptors; lua and python functions have to ask
+         even for their own variables, and see nobody else's values.
     S8   A request that two parsers could read in two ways is refused.
     S9   What looks like a secret is masked before it is stored.
     S11  A deploy that answered 2xx is on disk; a crash leaves the old
@@ -230,6 +242,7 @@ def toy(folder, port=8080):
 #
 # Promised: nothing.
 
+import itertools
 import os
 import re
 import typing
@@ -239,8 +252,8 @@ import typing
 # The toy knows one answer: 200. A real platform must say why there is none,
 # in each door's own language. One table serves all doors, the exit codes of
 # the command line and the documentation. How the failure of a call looks is
-# decided nowhere else; only bytes that are no HTTP have statuses of their
-# own (chapter 9).
+# decided nowhere else; only bytes that are no HTTP (chapter 9) have statuses
+# of their own.
 
 
 class Kind(typing.NamedTuple):
@@ -329,6 +342,24 @@ letters, digits, dots, dashes and underscores, a letter or digit first
                         "use 1 to 64 letters, digits, dots, dashes and "
                         "underscores, a letter or digit first")
     return name
+
+
+# What has no name of its own has an id: each call does, so that it can be
+# found again. A function has one besides its name, for clients that know only
+# ids; whatever takes the one takes the other.
+
+SERIAL = itertools.count(int.from_bytes(os.urandom(4), "big"))
+
+
+def new_id(now):
+    """Make an id that sorts by time: 12 hex digits of ms, 8 of a counter.
+
+    The counter begins anywhere, so that two processes do not agree.
+
+    >>> new_id(1.5)[:12], len(new_id(1.5))
+    ('0000000005dc', 20)
+    """
+    return f"{int(now * 1000):012x}{next(SERIAL) % (1 << 32):08x}"
 
 
 # 2.3 Limits -----------------------------------------------------------------
@@ -1262,7 +1293,7 @@ class Channel:
     def question(self, do, *arguments):
         """Ask the platform, and give what it says.
 
-        Errors: FaasError bad_input, with the platform's sentence.
+        Errors: ValueError, with the platform's sentence.
         """
         with self.turn:         # The function may have threads.
             self.asked += 1
@@ -1271,7 +1302,7 @@ class Channel:
         if frame is None:
             raise SystemExit
         if "error" in frame.meta:
-            raise FaasError("bad_input", frame.meta["error"])
+            raise ValueError(frame.meta["error"])
         return frame.meta.get("value")
 
 
@@ -1676,6 +1707,9 @@ class Worker:
                 error = too_much(self.limits.output)
             return Run(log=bytes(log), error=error,
                        start="warm" if asked else "")
+        except BaseException:
+            self.end()              # Nobody knows where in its call it is.
+            raise
         error = None
         if frame.verb == b"E":
             kind = frame.meta.get("kind")
@@ -1752,8 +1786,8 @@ class Worker:
                 self.send(frame_encode(self.told(frame, deadline)), deadline)
             elif frame.verb == b"L":
                 self.read_log(log)      # What was printed before, comes first.
-                log += f"[{frame.meta.get('level')}] ".encode() + frame.body
-                log += b"\n"
+                level = ascii(frame.meta.get("level")).strip("'")[:9]
+                log += f"[{level}] ".encode() + frame.body + b"\n"
                 if len(log) > self.limits.output:
                     raise too_much(self.limits.output)
             else:
@@ -2055,8 +2089,6 @@ class Pool:
 #
 # Promised: nothing.
 
-import itertools
-
 
 class Tongue(typing.NamedTuple):
     """One contract between the platform and a function's author.
@@ -2170,7 +2202,8 @@ def choose_tongue(wanted, paths, read=lambda path: b""):
         raise FaasError("bad_input", "a Dockerfile needs a container engine, "
                         "and this platform uses none: add a go.mod, a "
                         "package.json or a main.py with requirements.txt")
-    marks = [mark for tongue in bundled.values() for mark in tongue.marks]
+    marks = dict.fromkeys(mark for tongue in bundled.values()
+                          for mark in tongue.marks)
     raise FaasError("bad_input", "it is no function of any tongue: there is "
                     f"no {alternatives(marks)} at its top")
 
@@ -2182,27 +2215,6 @@ def alternatives(marks):
     'go.mod, or fn.yaml and index.js'
     """
     return ", or ".join(" and ".join(mark.split()) for mark in marks)
-
-
-def find_tool(tongue, needs="", package=""):
-    """Give the path of the program that a tongue needs, or ''.
-
-    It is looked for when a function is deployed, and again at each start of
-    a worker, for it may have been removed meanwhile.
-
-    Errors: FaasError bad_input, with the package to install.
-    """
-    import shutil
-    programs = (needs or TONGUES[tongue].needs).split()
-    where = os.environ.get("PATH", "") + os.pathsep + SEARCH_PATH
-    for program in programs:
-        if path := shutil.which(program, path=where):
-            return os.path.abspath(path)
-    if programs:
-        raise FaasError("bad_input", f"{tongue} functions need {programs[0]} "
-                        "on this machine: apt install "
-                        + (package or TONGUES[tongue].package))
-    return ""
 
 
 # 5.1 Script and binary: the contract of 1971 --------------------------------
@@ -2228,7 +2240,8 @@ def clean_environment(fn):
     """
     # Who may ask for its variables does not carry them about (5.5).
     own = {} if TONGUES[fn.tongue].asks else fn.env
-    return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": "/tmp",
+    zone = {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}
+    return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": "/tmp", **zone,
             "FAAS_FUNCTION": fn.name, "FAAS_VERSION": str(fn.version), **own}
 
 
@@ -2466,9 +2479,9 @@ LOADERS["python3"] = load_python3
 #
 #       nodejs, as tinyFaaS has it           node, as rknizzle/faas has it
 #
-#       module.exports = (req, res) => {     module.exports = (context, cb) => {
-#         res.send("hello " + req.body);       cb({hello: context.name});
-#       };                                   };
+#       module.exports = (req, res) => {    module.exports = (context, cb) => {
+#         res.send("hello " + req.body);      cb({hello: context.name});
+#       };                                  };
 #
 # The first looks like a handler of Express, and no Express is needed: of `req`
 # and `res` there is what a function uses. The second gets the body's JSON, and
@@ -3250,7 +3263,11 @@ class Builtin(typing.NamedTuple):
 
 HMAC = "message:string key:string"
 
-PURE = {name: Builtin(*row) for name, row in {
+def builtins_of(rows):
+    return {name: Builtin(*row) for name, row in rows.items()}
+
+
+PURE = builtins_of({
     "crypto.md5": ("text:string", lambda text: digest("md5", text)),
     "crypto.sha1": ("text:string", lambda text: digest("sha1", text)),
     "crypto.sha256": ("text:string", lambda text: digest("sha256", text)),
@@ -3290,7 +3307,7 @@ PURE = {name: Builtin(*row) for name, row in {
                      lambda *two: router_match(*two) is not None),
     "router.params": ("path:string pattern:string",
                       lambda *two: router_match(*two) or {}),
-}.items()}
+})
 
 # What only the platform can do has no `do` here: a worker asks for it (4.2),
 # and the other half is in 8.2.
@@ -3789,7 +3806,7 @@ end
 local function status_of(given)
   local status = tonumber(given)
   if given == nil or status == 0 then return 200 end
-  if not status or status % 1 ~= 0 or status < 100 or status > 599 then
+  if not status or status % 1 ~= 0 or status < 200 or status > 599 then
     error("statusCode " .. tostring(given) .. " is no status", 0)
   end
   return status
@@ -3919,11 +3936,14 @@ b'{"a": 1}')
     if not isinstance(value, dict):
         raise FaasError("crashed", "handler must return a dict, and returned "
                         f"a {type(value).__name__}")
-    status = value.get("statusCode") or 200
-    if not re.fullmatch("[1-5][0-9][0-9]", str(status)):
+    status = value.get("statusCode")
+    if status in (None, 0, "0"):
+        status = 200
+    if not re.fullmatch("[2-5][0-9][0-9]", str(status)):
         raise FaasError("crashed", f"statusCode {status!r} is no status")
-    headers = {str(name): str(text) for name, text in
-               (value.get("headers") or {}).items()}
+    headers = value.get("headers")
+    headers = {str(name): str(text) for name, text in (
+        headers if isinstance(headers, dict) else {}).items()}
     if "content-type" not in map(str.lower, headers):
         headers["Content-Type"] = "application/json"
     body = value.get("body", "")
@@ -3932,8 +3952,7 @@ b'{"a": 1}')
     elif not isinstance(body, bytes):
         body = b"" if body is None else give_python3(body)[1]
     if value.get("isBase64Encoded"):
-        import base64
-        body = base64.b64decode(body)
+        body = to_bytes(base64_decode(to_text(body)))
     return {"status": int(status), "headers": headers}, body
 
 
@@ -4207,6 +4226,7 @@ GREET_TIME = 1.0            # s for an answer to it; silence is no answer, and
 ELSEWHERE = 2.0             # s on another port, until we believe it
 SERVER_LOG = 1 << 16        # bytes kept of what it prints between two calls
 WHOLE = 1 << 16             # bytes of an answer that is not worth streaming
+KEPT = 3.0                  # s for an idle connection; Node closes after 5
 
 
 def free_port():
@@ -4422,6 +4442,11 @@ def answer_headers(answer):
     return headers
 
 
+def seconds_left(deadline):
+    """Give a timeout for the next step; a day where there is no deadline."""
+    return min(max(0.001, deadline.at - time.monotonic()), 86400.0)
+
+
 class Visitor:
     """A place at a server; it is asked as a Worker is.
 
@@ -4432,8 +4457,14 @@ class Visitor:
     def __init__(self, server):
         self.server, self.alive = server, True
         self.idle_since, self.connection = time.monotonic(), None
+        self.reusable = False       # the connection, for the next call
 
     def ask(self, meta, body, deadline):
+        """Pass one call on to the server; whatever happens, here is its Run.
+
+        What a server prints belongs to no call: it goes into the log of
+        whichever ends next.
+        """
         import http.client
         if self.server.gone():
             return Run(error=FaasError("crashed", "the server has ended"),
@@ -4443,8 +4474,7 @@ class Visitor:
             self.send_head(meta, body)
             pump = self.send_body(meta, body)
             answer = self.connection.getresponse()
-            more = self.pieces(answer, deadline, pump)
-            out = b""
+            more, out = self.pieces(answer, deadline, pump), b""
             if meta["method"] == "HEAD" or answer.length is not None and (
                     answer.length <= WHOLE):
                 out, more = b"".join(more), None
@@ -4454,27 +4484,33 @@ class Visitor:
             return Run(log=self.server.take_log(), start="warm",
                        error=self.failure(error, deadline))
         headers = answer_headers(answer)
-        if more is None and meta["method"] != "HEAD":
-            pass
-        elif answer.getheader("Content-Length"):
+        if answer.getheader("Content-Length") and (
+                more or meta["method"] == "HEAD"):
             headers["Content-Length"] = answer.getheader("Content-Length")
         return Run(out, self.server.take_log(), None,
                    {"status": answer.status, "headers": headers}, "warm",
                    more)
 
     def connect(self, deadline):
-        """Have a connection; one that the server has closed is no more."""
+        """Have a connection: the last one, if it is good for another call."""
         import http.client
-        left = min(max(0.001, deadline.at - time.monotonic()), 86400.0)
-        if self.connection and self.connection.sock:
-            ended = select.poll()
-            ended.register(self.connection.sock, select.POLLIN)
-            if not ended.poll(0):
+        left = seconds_left(deadline)
+        if self.connection:
+            idle = time.monotonic() - self.idle_since
+            if self.reusable and idle < KEPT and not self.has_spoken():
+                self.reusable = False
                 return self.connection.sock.settimeout(left)
             self.connection.close()
+        self.reusable = False
         self.connection = http.client.HTTPConnection(
             "127.0.0.1", self.server.port, timeout=left)
         self.connection.connect()
+
+    def has_spoken(self):
+        """Tell whether the server said something unasked, such as goodbye."""
+        ready = select.poll()
+        ready.register(self.connection.sock, select.POLLIN)
+        return bool(ready.poll(0))
 
     def send_head(self, meta, body):
         put = self.connection.putheader
@@ -4514,25 +4550,29 @@ class Visitor:
         import http.client
         total, length = 0, answer.length
         try:
-            while True:
-                self.connection.sock and self.connection.sock.settimeout(
-                    min(max(0.001, deadline.at - time.monotonic()), 86400.0))
-                piece = answer.read1(WHOLE)
+            while piece := self.piece(answer, deadline):
                 total += len(piece)
                 if total > self.server.limits.output:
                     raise too_much(self.server.limits.output)
-                if not piece:
-                    break
                 yield piece
             if length and total < length:
                 raise ConnectionError("it ended in the middle of its answer")
+            if pump:
+                pump.join(0.05)     # Who answers early, need not read on.
+            self.reusable = bool(self.connection.sock) and not (
+                pump and pump.is_alive())
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self.failure(error, deadline) from None
         finally:
-            if pump:
-                pump.join(0.05)     # Who answers early, need not read on.
-            if not answer.isclosed() or (pump and pump.is_alive()):
+            if not self.reusable:
                 self.connection.close()
+
+    def piece(self, answer, deadline):
+        if time.monotonic() > deadline.at:
+            raise TimeoutError      # though there is always something to read
+        if self.connection.sock:    # None once http.client has read the end
+            self.connection.sock.settimeout(seconds_left(deadline))
+        return answer.read1(WHOLE)
 
     def failure(self, error, deadline):
         """Say what an exception on the connection means."""
@@ -4550,8 +4590,8 @@ class Visitor:
         return self.server.gone()
 
     def healthy(self):
-        return not self.gone() and not outgrown(self.server.pid,
-                                                self.limits.processes)
+        return not self.gone() and not outgrown(
+            self.server.pid, self.server.limits.processes)
 
     def end(self):
         if self.connection:
@@ -4565,6 +4605,27 @@ class Visitor:
 #
 # Every tongue that stays is known now; here is how each is started. A Program
 # without an argv is forked from the nursery and loads the function itself.
+
+
+def find_tool(tongue, needs="", package=""):
+    """Give the path of the program that a tongue needs, or ''.
+
+    It is looked for when a function is deployed, and again at each start of
+    a worker, for it may have been removed meanwhile.
+
+    Errors: FaasError bad_input, with the package to install.
+    """
+    import shutil
+    programs = (needs or TONGUES[tongue].needs).split()
+    where = os.environ.get("PATH", "") + os.pathsep + SEARCH_PATH
+    for program in programs:
+        if path := shutil.which(program, path=where):
+            return os.path.abspath(path)
+    if programs:
+        raise FaasError("bad_input", f"{tongue} functions need {programs[0]} "
+                        "on this machine: apt install "
+                        + (package or TONGUES[tongue].package))
+    return ""
 
 
 def server_argv(fn):
@@ -5144,22 +5205,27 @@ def pack_tar(files):
 SKIPPED = frozenset(["__pycache__", "node_modules", "venv"])
 
 
-def folder_paths(folder):
-    """Yield the path of each file below `folder`, relative, sorted."""
+def folder_paths(folder, without=frozenset()):
+    """Yield the path of each file below `folder`, relative, sorted.
+
+    `without` names folders in it that are to be left out.
+    """
     for where, folders, names in os.walk(folder):
         # os.walk does not enter a folder that is a link: it is listed as if
         # it were a file, so that read_folder() refuses it.
         names += [name for name in folders
                   if os.path.islink(os.path.join(where, name))]
         folders[:] = sorted(set(folders) - SKIPPED - set(names))
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")
+                      and os.path.relpath(os.path.join(where, name), folder)
+                      not in without]
         for name in sorted(set(names) - SKIPPED):
             if not name.startswith("."):
                 yield os.path.relpath(os.path.join(where, name), folder)
 
 
-def read_folder(folder):
-    """Read a folder into a dict of path and Item.
+def read_folder(folder, without=frozenset()):
+    """Read a folder into a dict of path and Item; as folder_paths lists it.
 
     Errors: FaasError bad_input, too_large or not_found.
     """
@@ -5167,7 +5233,7 @@ def read_folder(folder):
     top = os.path.realpath(folder)
     try:
         os.listdir(top)             # os.walk is silent where there is nothing
-        for path in folder_paths(folder):
+        for path in folder_paths(folder, without):
             full = os.path.realpath(os.path.join(folder, path))
             if not full.startswith(top + os.sep):
                 raise FaasError("bad_input", "the folder has a link that "
@@ -5282,21 +5348,6 @@ def add_column(database, table, column):
 # Settings belong to the function and not to a version: who rolls back wants
 # yesterday's text, and today's password.
 #
-# A function has an id besides its name. Some clients know only ids, and both
-# are taken everywhere. An id begins with the time, and so do the ids of calls.
-
-SERIAL = itertools.count(int.from_bytes(os.urandom(4), "big"))
-
-
-def new_id(now):
-    """Make an id that sorts by time: 12 hex digits of ms, 8 of a counter.
-
-    The counter begins anywhere, so that two processes do not agree.
-
-    >>> new_id(1.5)[:12], len(new_id(1.5))
-    ('0000000005dc', 20)
-    """
-    return f"{int(now * 1000):012x}{next(SERIAL) % (1 << 32):08x}"
 
 
 def settings_of(text):
@@ -5812,8 +5863,8 @@ class Retention(typing.NamedTuple):
 
 # Three kinds of things travel through the queue to the writer's thread: an
 # Execution or its Detail to write, an Event to set once all before it is
-# written, and None at the end. The Event is how a reader waits for what was recorded before it
-# asked, though nobody who records ever waits:
+# written, and None at the end. The Event is how a reader waits for what was
+# recorded before it asked, though nobody who records ever waits:
 #
 #       callers     record  record  record           record
 #       queue         E       E       E      Event     E       None
@@ -6345,10 +6396,12 @@ def result_of(run, fn, ident, spans):
     """
     tongue, status = TONGUES.get(fn.tongue), run.meta.get("status")
     if run.error:
-        where = f"Error at line {run.error.line}: " if run.error.line else ""
-        return Result(run.error.kind, run.error.detail, {}, 200,
-                      f"{where}{run.error}", ident, fn.version, run.start,
-                      tuple(spans.items()))
+        place = run.error.line and tongue and tongue.asks
+        where = f"Error at line {run.error.line}: " if place else ""
+        return Result(run.error.kind, to_bytes(mask(to_text(
+            run.error.detail), fn.env)), {}, 200, mask(
+                f"{where}{run.error}", fn.env), ident, fn.version, run.start,
+            tuple(spans.items()))
     headers = clean_headers(run.meta.get("headers"), tongue)
     if not headers and not tongue.chooses:
         headers = {"Content-Type": guess_type(run.out)}
@@ -6468,18 +6521,19 @@ SECRET_WORD = re.compile(
     r"authorization|cookie|token|key|secret|password|auth|credential", re.I)
 
 
-def mask_members(value):
-    """Replace the members of a JSON value whose names say they are secret.
+def mask_members(value, env={}):
+    """Mask a JSON value: by the names of its members, and by shape.
 
-    >>> mask_members({"a": [{"api_key": 1}], "Cookie": "x", "b": 2})
-    {'a': [{'api_key': '[REDACTED]'}], 'Cookie': '[REDACTED]', 'b': 2}
+    >>> mask_members({"a": [{"api_key": 1}], "Cookie": "x", "b": "k=v"})
+    {'a': [{'api_key': '[REDACTED]'}], 'Cookie': '[REDACTED]', 'b': 'k=v'}
     """
     if isinstance(value, dict):
         return {name: "[REDACTED]" if SECRET_WORD.search(name)
-                else mask_members(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [mask_members(member) for member in value]
-    return value
+                else mask_members(member, env)
+                for name, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [mask_members(member, env) for member in value]
+    return mask(value, env) if isinstance(value, str) else value
 
 
 def mask_body(body, env):
@@ -6488,12 +6542,29 @@ def mask_body(body, env):
     >>> mask_body(b'{"password": "x", "a": 1}', {})
     '{"a": 1, "password": "[REDACTED]"}'
     """
-    text = body[:MAX_DETAIL].decode("utf-8", "replace")
-    try:
-        text = json.dumps(mask_members(json.loads(text)), sort_keys=True)
-    except (ValueError, RecursionError):
-        pass                        # It is no JSON, and masked by shape.
-    return mask(text, env)
+    text = body.decode("utf-8", "replace")
+    if len(text) <= MAX_DETAIL:
+        try:
+            return json.dumps(mask_members(json.loads(text), env),
+                              sort_keys=True)
+        except (ValueError, RecursionError):
+            pass                    # It is no JSON, and masked by shape.
+    return mask(text[:MAX_DETAIL], env)
+
+
+def fitting(value):
+    """Write an event or an answer as JSON, its body cut until all fits.
+
+    >>> len(fitting({"body": "x" * 10 ** 6})) < MAX_DETAIL
+    True
+    """
+    text = json.dumps(value)
+    while len(text) > MAX_DETAIL and len(value["body"]) > 20:
+        half = value["body"].removesuffix("\n[TRUNCATED]")
+        value = {**value,
+                 "body": half[:len(half) // 2] + "\n[TRUNCATED]"}
+        text = json.dumps(value)
+    return text
 
 
 def details_of(call, fn, result):
@@ -6505,11 +6576,12 @@ def details_of(call, fn, result):
     tongue, event, answer = TONGUES.get(fn.tongue), "", ""
     if tongue and tongue.asks:
         meta = event_meta(fn, call, "", 0, "")["event"]
-        event = json.dumps({**mask_members(meta),
-                            "body": mask_body(call.body, fn.env)})
+        event = fitting({**mask_members(meta, fn.env),
+                         "body": mask_body(call.body, fn.env)})
     if fn.settings.keep_answers and result.kind == "ok":
-        answer = json.dumps({
-            "statusCode": result.status, "headers": result.headers,
+        answer = fitting({
+            "statusCode": result.status,
+            "headers": mask_members(result.headers, fn.env),
             "body": mask_body(result.body, fn.env)})
     return event, answer
 
@@ -6553,20 +6625,67 @@ def tongue_of(wanted, files):
 HTTP_TIME = 30.0            # s; FaaS-Go's bound for its functions' requests
 
 
-def web_opener():
-    """Make what opens http and https, and nothing else.
+MAX_REDIRECTS = 10          # as many as Go's client follows
 
-    urllib's own opener would also read file:// and ftp://.
+
+def web_connection(parts, seconds):
+    """Connect to where a URL leads, over a proxy if the environment says so.
+
+    `parts` are those of urlsplit. Give the connection, and the target to ask
+    it for. Errors: OSError, ValueError.
     """
+    import http.client
     import urllib.request
-    opener = urllib.request.OpenerDirector()
-    for part in (urllib.request.HTTPHandler, urllib.request.HTTPSHandler,
-                 urllib.request.HTTPDefaultErrorHandler,
-                 urllib.request.HTTPErrorProcessor,
-                 urllib.request.HTTPRedirectHandler,
-                 urllib.request.ProxyHandler):
-        opener.add_handler(part())
-    return opener
+    kind = {"http": http.client.HTTPConnection,
+            "https": http.client.HTTPSConnection}[parts.scheme]
+    target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+        connection = kind(parts.netloc.rpartition("@")[2], timeout=seconds)
+    else:
+        place = proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
+        connection = kind(place, timeout=seconds)
+        if parts.scheme == "https":
+            connection.set_tunnel(parts.hostname, parts.port)
+        else:
+            target = parts.geturl()
+    connection.connect()
+    return connection, target
+
+
+def web_step(method, url, headers, body, most, end):
+    """Ask once: (status, headers, body, where it leads instead, or '').
+
+    A timeout of sockets counts from each byte, and who drips never meets it.
+    So an alarm hangs up at `end`, whatever is going on.
+    """
+    import urllib.parse
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("the url must begin with http:// or https://")
+    connection, target = web_connection(
+        parts, max(0.001, min(10.0, end - time.monotonic())))
+    alarm = threading.Timer(max(0.0, end - time.monotonic()), hang_up,
+                            [connection.sock])
+    alarm.start()
+    try:
+        connection.sock.settimeout(None)
+        connection.request(method, target, body, headers)
+        answer = connection.getresponse()
+        where = answer.getheader("Location", "") if answer.status in (
+            301, 302, 303, 307, 308) else ""
+        data = b"" if where else answer.read(most + 1)
+        # Of a header that comes twice, the first, as FaaS-Go has it.
+        return (answer.status, dict(reversed(answer.getheaders())), data,
+                where and urllib.parse.urljoin(url, where))
+    finally:
+        alarm.cancel()
+        connection.close()
+
+
+def hang_up(link):
+    with contextlib.suppress(OSError):
+        link.shutdown(socket.SHUT_RDWR)
 
 
 def web_request(method, url, headers={}, body=None, most=MAX_UNPACKED,
@@ -6577,29 +6696,27 @@ def web_request(method, url, headers={}, body=None, most=MAX_UNPACKED,
     `most` bytes or `seconds`, however slowly it drips.
     """
     import http.client
-    import urllib.error
-    import urllib.request
-    end, data = time.monotonic() + seconds, b""
-    if not re.match("https?://", url, re.IGNORECASE):
-        raise FaasError("bad_input", "the url must begin with http:// or "
-                        "https://")
+    end, where = time.monotonic() + seconds, url
     try:
-        request = urllib.request.Request(url, body, headers, method=method)
-        try:
-            answer = web_opener().open(request, timeout=min(10, seconds))
-        except urllib.error.HTTPError as error:
-            answer = error              # 404 is an answer, too.
-        with answer:
-            while piece := answer.read1(1 << 20):
-                data += piece
-                if len(data) > most or time.monotonic() > end:
-                    raise FaasError(
-                        "too_large", f"what is at {url[:200]} is larger than "
-                        f"{most} bytes, or takes longer than {seconds:.0f} s")
-            return answer.status, dict(reversed(answer.headers.items())), data
+        for _ in range(MAX_REDIRECTS + 1):
+            status, found, data, onward = web_step(method, where, headers,
+                                                   body, most, end)
+            if not onward:
+                break
+            where = onward
+            if status in (301, 302, 303) and method != "HEAD":
+                method, body = "GET", None      # RFC 9110, 15.4
+        else:
+            raise ValueError(f"it leads on more than {MAX_REDIRECTS} times")
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise FaasError("bad_input", f"{url[:200]} cannot be had: {error}"
-                        ) from None
+        if time.monotonic() < end:
+            raise FaasError("bad_input", f"{url[:200]} cannot be had: {error}"
+                            ) from None
+        data = bytes(most + 1)
+    if len(data) > most or time.monotonic() > end:
+        raise FaasError("too_large", f"what is at {url[:200]} is larger than "
+                        f"{most} bytes, or takes longer than {seconds:.0f} s")
+    return status, found, data
 
 
 class Host:
@@ -6612,14 +6729,15 @@ class Host:
         self.platform, self.name, self.first = platform, fn.name, fn
 
     def __call__(self, do, arguments, deadline):
-        if do not in BUILTINS or not isinstance(arguments, list):
-            raise FaasError("bad_input", f"there is no {do!r} to ask for")
         try:
+            if do not in BUILTINS or not isinstance(arguments, list):
+                raise ValueError(f"there is no {do!r} to ask for")
             given = check_arguments(do, BUILTINS[do].takes, arguments)
             if BUILTINS[do].do:
                 return BUILTINS[do].do(*given)
             return HOST_FUNCTIONS[do](self, deadline, *given)
-        except (TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError, OverflowError, AttributeError,
+                LookupError, OSError, sqlite3.Error) as error:
             raise FaasError("bad_input", str(error)) from None
 
     @property
@@ -6631,23 +6749,30 @@ class Host:
 
     def set_env(self, name, value):
         """Set one of the function's variables, or remove it."""
-        env = {**self.fn.env, name: value}
-        self.platform.configure(self.name, env=checked_env(
-            {key: text for key, text in env.items() if text is not None}))
+        def changed(env):           # as it is when our turn has come
+            env = {**env, name: value}
+            return checked_env({key: text for key, text in env.items()
+                                if text is not None})
+        self.platform.configure(self.name, changed)
         return True
 
     def web(self, method, deadline, url, options):
         """Make a request for the function; the answer as FaaS-Go gives it."""
         import urllib.parse
         options = options or {}
-        if query := options.get("query"):
-            url += ("&" if "?" in url else "?") + urllib.parse.urlencode(query)
+        query, headers = (dict(options.get(word) or {}) for word in
+                          ("query", "headers"))
+        if query:
+            url += ("&" if "?" in url else "?") + urllib.parse.urlencode(
+                query, doseq=True)
         body = options.get("body")
+        if isinstance(body, (dict, list)):
+            body = json.dumps(body)
         status, headers, data = web_request(
-            method, url, {str(name): str(value) for name, value in
-                          (options.get("headers") or {}).items()},
-            None if body is None else str(body).encode(
-                "utf-8", "surrogateescape"), self.fn.limits.output,
+            method, url, {str(name): str(value)
+                          for name, value in headers.items()},
+            None if body is None else to_bytes(str(body)),
+            self.fn.limits.output,
             min(HTTP_TIME, max(0.001, deadline.at - time.monotonic())))
         return {"statusCode": status, "headers": headers,
                 "body": data.decode("utf-8", "surrogateescape")}
@@ -6799,7 +6924,7 @@ class Platform:
         self.shelf.close()
 
     def keep_days(self):
-        """Give the functions whose executions are kept for days of their own."""
+        """Give the functions that have a retention of their own, and it."""
         return {name: live.fn.settings.keep_days for name, live in
                 list(self.live.items()) if live.fn.settings.keep_days}
 
@@ -7066,6 +7191,7 @@ class Platform:
     def configure(self, name, env=None, **settings):
         """Change a function's variables, or its Settings; give it.
 
+        `env` is the new ones, or a function that makes them of the old ones.
         Errors: FaasError not_found; conflict for a file in functions/, which
         has no place for them.
         """
@@ -7075,6 +7201,8 @@ class Platform:
             if not live.fn.id:
                 raise FaasError("conflict", f"functions/{name} is a file, and "
                                 "has no settings: deploy it to give it some")
+            if callable(env):
+                env = env(live.fn.env)
             fn = live.fn._replace(
                 env=live.fn.env if env is None else env,
                 settings=live.fn.settings._replace(**settings))
@@ -7372,9 +7500,10 @@ CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})(;[\t\x20-\x7e\x80-\xff]*)?")
 class ProtocolError(Exception):
     """The bytes are not HTTP that can be served; close after answering."""
 
-    def __init__(self, status, sentence, headers={}):
+    def __init__(self, status, sentence, headers={}, body=b""):
         super().__init__(sentence)
         self.status, self.headers = status, headers
+        self.body = body or f"{sentence}\n".encode("utf-8", "replace")
 
 
 class Request(typing.NamedTuple):
@@ -7748,7 +7877,8 @@ def http_date(second):
     return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
 
 
-def response_encode(response, keep_alive=True, head_only=False, date=""):
+def response_encode(response, keep_alive=True, head_only=False, date="",
+                    minor=1):
     """Turn a Response into bytes, in one piece: one write, one packet.
 
     >>> response_encode(Response(200, b"hi"))
@@ -7763,7 +7893,8 @@ def response_encode(response, keep_alive=True, head_only=False, date=""):
         lines += [f"{name}: {text}" for text in values]
     empty = response.status in (204, 304)           # RFC 9110, 8.6, 15.4.5
     if response.more and "Content-Length" not in response.headers:
-        lines.append("Transfer-Encoding: chunked")
+        if minor:                   # HTTP/1.0 knows no chunks: 9112, 6.1
+            lines.append("Transfer-Encoding: chunked")
     elif not empty and "Content-Length" not in response.headers:
         lines.append(f"Content-Length: {len(response.body)}")
     if date:
@@ -8006,13 +8137,15 @@ def check_guard(door, request, guard="manage"):
     """
     scheme, _, key = request.get("authorization").partition(" ")
     cookie = cookie_of(request) if guard == "key" else ""
-    if door.key and scheme == "Bearer":
-        if is_key(door, key.strip()):
-            return
+    bearer = scheme == "Bearer" and bool(door.key)
+    if bearer and is_key(door, key.strip()):
+        return
+    if guard == "key" and (bearer or not (door.key and
+                                          is_key(door, cookie))):
+        raise FaasError("unauthenticated", "Authentication required")
+    if bearer:
         raise FaasError("unauthenticated", "this is not the API key: it is "
                         "in the file api_key of the data folder")
-    if guard == "key" and not (door.key and is_key(door, cookie)):
-        raise FaasError("unauthenticated", "Authentication required")
     if not door.local and not cookie:
         raise FaasError("unauthenticated", "this needs the API key, as "
                         "Authorization: Bearer KEY")
@@ -8138,7 +8271,8 @@ def serve_call(door, request, name, rest=""):
     """Call a function: what most requests want."""
     call = call_of(request, name, rest, door.key)
     if request.get("x-tinyfaas-async"):
-        door.platform.invoke_later(call)
+        door.platform.invoke_later(call._replace(
+            body=call.body + b"".join(call.more), more=()))
         return Response(202)
     return result_response(door.platform.invoke(call))
 
@@ -8269,8 +8403,6 @@ def send_rest(client, response, minor):
         return True
     except FaasError:
         return False
-    finally:
-        response.more.close()
 
 
 class Incoming:
@@ -8388,8 +8520,8 @@ class HttpServer:
             set_time(client, socket.SO_RCVTIMEO, SILENCE)
             self.attend(client)
         except ProtocolError as error:
-            response = text_response(f"{error}\n", error.status,
-                                     error.headers)
+            response = Response(error.status, error.body, {
+                "Content-Type": "text/plain; charset=utf-8", **error.headers})
             with contextlib.suppress(OSError):
                 send(client, response_encode(
                     response, keep_alive=False,
@@ -8424,6 +8556,7 @@ class HttpServer:
 
     def receive(self, client, reader, inbox):
         """Hear once, and put what came into the inbox; False at the end."""
+        reader.check(time.monotonic())
         if reader.expecting:
             reader.expecting = False
             client.sendall(CONTINUE)
@@ -8431,21 +8564,23 @@ class HttpServer:
         if not data and not reader.idle():
             raise ConnectionResetError("it closed in the middle of a request")
         inbox.extend(reader.receive(data, time.monotonic()) if data else ())
-        reader.check(time.monotonic())
         return bool(data)
 
     def reply(self, client, request):
         """Answer one request; True if the client may send another."""
         response = self.respond(request)
         keep = request.keep_alive and not self.stopping
-        data = response_encode(response, keep, request.method == "HEAD",
-                               http_date(int(time.time())))
-        if response.more and not request.minor:     # 1.0 knows no chunks
-            data = data.replace(b"Transfer-Encoding: chunked\r\n", b"", 1)
-        send(client, data)
-        if response.more and not send_rest(client, response, request.minor):
-            client.shutdown(socket.SHUT_RDWR)
-            return False
+        try:
+            send(client, response_encode(
+                response, keep, request.method == "HEAD",
+                http_date(int(time.time())), request.minor))
+            if response.more and not send_rest(client, response,
+                                               request.minor):
+                client.shutdown(socket.SHUT_RDWR)
+                return False
+        finally:
+            if response.more:       # Somebody may have left before its end.
+                response.more.close()
         return keep and (not request.more or request.more.ended)
 
     def hear(self, client, reader):
@@ -8515,14 +8650,14 @@ class HttpServer:
 # one of its functions grows an `if` about how functions run, it has become a
 # second platform, and the `if` belongs below the waist.
 #
-#                  deploy                look                    call
+#                  deploy               look                   call
 #
-#       PiFaaS     copy a file           GET /logs/NAME          POST /NAME
-#       tinyFaaS   POST /upload          GET /list, /logs        /NAME
-#       rknizzle   POST /functions       GET /ping               /functions/NAME
-#       FaaS-Go    POST /api/functions   GET /api/functions/ID   /fn/ID/rest
-#       SmolFaaS   copy a folder         GET /health             /invoke/NAME
-#       ours       PUT /-/functions/..   GET /-/executions       /NAME/rest
+#       PiFaaS     copy a file          GET /logs/NAME         POST /NAME
+#       tinyFaaS   POST /upload         GET /list, /logs       /NAME
+#       rknizzle   POST /functions      GET /ping              /functions/NAME
+#       FaaS-Go    POST /api/functions  GET /api/functions/ID  /fn/ID/rest
+#       SmolFaaS   copy a folder        GET /health            /invoke/NAME
+#       ours       PUT /-/functions/..  GET /-/executions      /NAME/rest
 #
 # All of them see the same functions. Our own paths begin with /-/, which can
 # be no function's name, so that they never take one away.
@@ -8825,6 +8960,9 @@ def rknizzle_deploy(door, request):
                  json_object(request).items()}
         name, packed = (member(value, key, str, "") for key in
                         ("name", "file"))
+        if not packed:
+            raise FaasError("bad_input", "the member 'file' is missing: a "
+                            "tar in base64")
     except FaasError as error:
         return rknizzle_refusal(error, "Failed to get function data from "
                                 "request body")
@@ -8850,8 +8988,10 @@ def rknizzle_ping(door, request):
 def rknizzle_refusal(error, message=""):
     """Say no in its words: what for, and why."""
     info = {"info": str(error)} if message else {}
-    return json_response({"message": message or str(error), **info},
-                         KINDS[error.kind].http)
+    plain = error_response(error)           # for Retry-After, and the like
+    answer = json_response({"message": message or str(error), **info},
+                           plain.status)
+    return answer._replace(headers={**plain.headers, **answer.headers})
 
 
 # 10.4 SmolFaaS ---------------------------------------------------------------
@@ -8872,7 +9012,7 @@ def smolfaas_call(door, request, name):
 
 def smolfaas_health(door, request):
     """Say that all is well, to a router's visitor in the router's words."""
-    if request.get("host").partition(":")[0] == "fn.localhost":
+    if request.get("host").lower().partition(":")[0] == "fn.localhost":
         return text_response("SmolFaaS Router OK")
     return serve_health(door, request)
 
@@ -8899,7 +9039,9 @@ LUNAR_DAYS = (7, 15, 30, 365)
 
 
 def lunar_refusal(error):
-    return json_response({"error": str(error)}, KINDS[error.kind].http)
+    plain = error_response(error)           # for Retry-After, and the like
+    answer = json_response({"error": str(error)}, plain.status)
+    return answer._replace(headers={**plain.headers, **answer.headers})
 
 
 def lunar_function(door, fn, env=()):
@@ -8922,7 +9064,7 @@ def lunar_function(door, fn, env=()):
 
 def lunar_version(door, fn, number=None):
     """Spell a version, the active one if none is named; with its text."""
-    number = number or fn.version
+    number = fn.version if number is None else number
     found = [version for version in door.platform.shelf.versions(fn.name)
              if version.number == number]
     if not found:
@@ -8960,7 +9102,7 @@ def lunar_page(request, name, rows, total):
 def lunar_list(door, request):
     shelf = door.platform.shelf
     created = shelf.created()
-    fns = sorted(shelf.functions(), key=lambda fn: -created[fn.name])
+    fns = sorted(shelf.functions(), key=lambda fn: -created.get(fn.name, 0))
     return json_response(lunar_page(request, "functions", lambda limit, at: [
         lunar_function(door, fn) for fn in fns[at:at + limit]], len(fns)))
 
@@ -8986,11 +9128,12 @@ def lunar_body(request):
 def lunar_name(platform, label):
     """Make a name of a label: one that can be a path, and is not taken."""
     name = re.sub("[^A-Za-z0-9._-]+", "-", label).strip("-._")[:56] or "fn"
-    taken = RESERVED | set(platform.ids) | {
-        fn.name for fn in platform.listing()} | {
+    taken = RESERVED | set(platform.ids) | set(
+        os.listdir(platform.functions)) | {
         fn.name for fn in platform.shelf.functions()}
-    names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
-    return next(name for name in names if name not in taken)
+    more = (f"{name}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], more)
+                if one not in taken)
 
 
 def lunar_files(tongue, code):
@@ -9078,8 +9221,12 @@ def lunar_schedule(door, fn, value):
         text = running or fn.settings.paused
     else:
         text = member(value, "cron_schedule", str, "").strip()
-    if text:
-        door.schedules.check(text)
+    try:
+        if text:
+            door.schedules.check(text)
+    except FaasError as error:
+        raise FaasError("bad_input", f"cron_schedule: i{str(error)[1:]}"
+                        ) from None
     active = status == "active" or status is None and bool(running)
     return {"schedule": text if active else "", "paused": "" if active
             else text}
@@ -9094,6 +9241,8 @@ def lunar_delete(door, request, name):
 
 def lunar_env(door, request, name):
     value, fn = lunar_body(request), lunar_find(door, name)
+    if "env_vars" not in value:
+        raise FaasError("bad_input", "env_vars: the member is missing")
     env = checked_env(member(value, "env_vars", dict, {}))
     if any(not text.strip() for text in env.values()):
         raise FaasError("bad_input", "env_vars: a value cannot be empty")
@@ -9248,7 +9397,11 @@ def lunar_logs(door, request, ident):
 
 
 def lunar_login(door, request):
-    key = member(lunar_body(request), "apiKey", str, "")
+    try:
+        key = member(lunar_body(request), "apiKey", str, "")
+    except FaasError:
+        return json_response({"success": False,
+                              "error": "Invalid request body"}, 400)
     if not door.key or not is_key(door, key):
         return json_response({"success": False, "error": "Invalid API key"},
                              401)
@@ -9292,10 +9445,13 @@ def lunar_call(door, request, name, rest=""):
     else:
         answer = result_response(result)
     live = door.platform.live.get(name)
-    trail = {"X-Function-Id": live.fn.id or name, "X-Function-Version-Id":
-             f"ver_{live.fn.id}_v{result.version}"} if live else {}
+    if not live or result.kind in ("denied", "not_found"):
+        return answer._replace(headers={**answer.headers, **LUNAR_CORS})
+    ident = live.fn.id or name
     return answer._replace(headers={
-        **answer.headers, **LUNAR_CORS, **trail, "X-Execution-Id": result.id,
+        **LUNAR_CORS, **answer.headers, "X-Function-Id": ident,
+        "X-Function-Version-Id": f"ver_{ident}_v{result.version}",
+        "X-Execution-Id": result.id,
         "X-Execution-Duration-Ms": str(round(1000 * sum(
             seconds for _, seconds in result.spans)))})
 
@@ -9473,8 +9629,8 @@ LUNAR_CHANGE = record(
     cron_status={"enum": ["active", "paused"]})
 LUNAR_NEW = record(
     "name code", name={**TEXT, "minLength": 1, "maxLength": 100},
-    description={**TEXT, "maxLength": 500}, tongue={"enum": [
-        name for name, tongue in TONGUES.items() if tongue.text]},
+    description={**TEXT, "maxLength": 500},
+    tongue={"enum": list(bundled_tongues())},
     code={**TEXT, "minLength": 1})
 DONE = record("success", success=FLAG)
 DEPLOYED = {200: TYPED_TEXT}
@@ -9704,9 +9860,12 @@ def upload_limit(door, limits):
         try:
             check_guard(door, request)
         except FaasError as error:
-            refusal = error_response(error)
-            raise ProtocolError(refusal.status, str(error),
-                                refusal.headers) from None
+            refuse = door.refusals.get(
+                "rknizzle" if request.path.startswith("/functions") else "",
+                error_response)
+            refusal = refuse(error)
+            raise ProtocolError(refusal.status, str(error), refusal.headers,
+                                refusal.body) from None
         return MAX_UPLOAD
     return limit_of
 
@@ -10115,10 +10274,8 @@ class Schedules:
 
         Errors: FaasError bad_input, not_found; those of the crontab.
         """
-        cron, expression = cron_parse(expression), cron_text(expression)
-        if cron_next(cron, time.time()) is None:
-            raise FaasError("bad_input", "Invalid cron expression: this date "
-                            "never comes")
+        self.check(expression)
+        expression = cron_text(expression)
         try:
             self.platform.find(name)
         except FaasError as error:
@@ -10135,8 +10292,10 @@ class Schedules:
             raise FaasError("not_found", f"{name[:64]} has no schedule")
 
     def check(self, expression):
-        """Refuse what is no expression. Errors: FaasError bad_input."""
-        cron_parse(expression)
+        """Refuse what never fires. Errors: FaasError bad_input."""
+        if cron_next(cron_parse(expression), time.time()) is None:
+            raise FaasError("bad_input", "Invalid cron expression: this date "
+                            "never comes")
 
     def next_run(self, expression, now):
         """Give the instant at which an expression fires next, or None."""
@@ -10851,7 +11010,7 @@ func fn(data string, headers map[string]string) (string, error) {
 
 def do_init(args):
     """Begin a function in the current folder; nothing is overwritten."""
-    name = os.path.basename(os.getcwd())
+    name = check_name(os.path.basename(os.getcwd()))
     files = {**HELLO[args.lang], "fn.yaml": f"language: {args.lang}\n"}
     for path in files:
         if os.path.exists(path):
@@ -10872,7 +11031,8 @@ def rknizzle_url(args):
     if note:
         return reachable(note["url"]) if note.get("begun_by") == "start" \
             else ""
-    begun = os.path.exists("fn.yaml") and not os.path.isdir(args.functions)
+    begun = os.path.exists("fn.yaml") and not (
+        os.path.isdir(args.functions) and os.listdir(args.functions))
     return f"http://127.0.0.1:{RKNIZZLE_PORT}" if begun else ""
 
 
@@ -10883,15 +11043,32 @@ def do_build(args):
               "function.")
         return KINDS["bad_input"].exit
     url, key = address_of(args)
-    body = json.dumps({"Name": os.path.basename(os.getcwd()), "File":
-                       base64.b64encode(pack_tar(read_folder("."))).decode()})
-    status, answer = exchange(url or f"http://127.0.0.1:{RKNIZZLE_PORT}",
-                              "POST", "/functions", body, key)
-    value = json.loads(answer)
-    if status >= 400:
+    # A platform may live in this folder too; it is no part of the function.
+    ours = [args.functions, args.data, args.logs]
+    bundle = base64.b64encode(pack_tar(read_folder(".", {
+        os.path.relpath(folder) for folder in ours}))).decode()
+    value = rknizzle_ask(url, "", {"Name": os.path.basename(os.getcwd()),
+                                   "File": bundle}, key)
+    if "invoke" not in value:
         print(f"Error: {value['message']}\n{value.get('info', '')}".rstrip())
-        return exit_of(status)
+        return exit_of(value["status"])
     print("invoke name: " + value["invoke"].rpartition("/")[2])
+
+
+def rknizzle_ask(url, path, value, key={}):
+    """Ask in rknizzle's words; the answer, with its status.
+
+    Errors: FaasError unavailable, where somebody else listens.
+    """
+    url = url or f"http://127.0.0.1:{RKNIZZLE_PORT}"
+    body = value if isinstance(value, bytes) else json.dumps(value)
+    status, answer = exchange(url, "POST", "/functions" + path, body, key)
+    try:
+        told = {**json.loads(answer), "status": status}
+        return {"message": "", **told} if status >= 400 else told
+    except (ValueError, TypeError):
+        raise FaasError(kind_of(status) if status >= 400 else "unavailable",
+                        f"{url} answers {status}, and not in JSON") from None
 
 
 def rknizzle_invoke(args, url):
@@ -10905,12 +11082,10 @@ def rknizzle_invoke(args, url):
     except FaasError as error:
         print(f"Failed to parse {args.data_text} for JSON")
         return KINDS[error.kind].exit
-    status, answer = exchange(url, "POST", "/functions/"
-                              + check_name(args.name), body)
-    value = json.loads(answer)
-    if status >= 400:
-        print(value["message"], file=sys.stderr)
-        return exit_of(status)
+    value = rknizzle_ask(url, "/" + check_name(args.name), body)
+    if "response" not in value:
+        print(value.get("message"), file=sys.stderr)
+        return exit_of(value["status"])
     print("Response: " + value["response"])
 
 
@@ -11085,7 +11260,8 @@ def main(argv=None):
         print(f"faas: {error}", file=sys.stderr)
         print(error.detail.decode("utf-8", "replace"), end="",
               file=sys.stderr)
-        return 1 if argv[0] == "serve" else KINDS[error.kind].exit
+        return 1 if argv[0] in ("serve", "start") else (
+            KINDS[error.kind].exit)
     except (KeyboardInterrupt, BrokenPipeError):
         # Whoever read our output has gone; let nothing be written to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
