@@ -318,10 +318,12 @@ class FaasError(Exception):
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 # Words that are paths of some door. A function of that name could never be
-# called, so a deploy refuses it; a file of that name is left alone.
+# called, so a deploy refuses it; a file of that name is left alone. The word
+# fn is none of them: only /fn/... is FaaS-Go's, and rknizzle's readers all
+# call their first function just that.
 RESERVED = frozenset(
     "upload uploadURL delete list wipe logs schedule health metrics ping "
-    "functions invoke fn api docs openapi.json favicon.ico".split())
+    "functions invoke api docs openapi.json favicon.ico".split())
 
 
 def check_name(name):
@@ -2136,8 +2138,8 @@ TONGUES = {
         "luajit lua5.1 lua5.4 lua5.3 lua", "luajit", True, True,
         "handler(ctx, event)", "{statusCode, headers, body}", "FaaS-Go"),
     "python": Tongue(
-        ("main.py",), rb"(?m)^def handler\(\s*\w+[^,()]*,\s*\w+[^,()]*\)",
-        "main.py", "worker", "", "", True, True,
+        ("main.py",), rb"(?m)^def handler\(\s*\w+\s*(:[^()]*?)?,\s*\w+\s*"
+        rb"([:=][^()]*?)?,?\s*\)", "main.py", "worker", "", "", True, True,
         "handler(ctx, event)", '{"statusCode", "headers", "body"}', "ours"),
     "server": Tongue(
         ("go.mod", "package.json", "pyproject.toml main.py",
@@ -2747,6 +2749,10 @@ func main() {
 """
 
 PROGRAM = "faas-program"        # what the compiler makes of a folder
+GO_MAIN = "faas_main.go"        # where the shim lies meanwhile
+
+# What a build adds to a version's folder, and is no part of its bundle.
+BUILT = frozenset([PACKAGES, PROGRAM, GO_MAIN])
 
 
 # 5.5 Built-in modules -------------------------------------------------------
@@ -4617,7 +4623,8 @@ def find_tool(tongue, needs="", package=""):
     """
     import shutil
     programs = (needs or TONGUES[tongue].needs).split()
-    where = os.environ.get("PATH", "") + os.pathsep + SEARCH_PATH
+    where = os.pathsep.join(filter(None, [os.environ.get("PATH"),
+                                          SEARCH_PATH]))
     for program in programs:
         if path := shutil.which(program, path=where):
             return os.path.abspath(path)
@@ -4668,11 +4675,10 @@ def staying_program(fn):
 
 def start_staying(parent, fn, tell):
     """Make what gives birth to a function's workers: deadline -> Worker."""
-    def birth(deadline):
-        return Worker(parent, staying_program(fn), deadline, tell)
+    program = staying_program(fn)
     if TONGUES[fn.tongue].runs == "server":
-        return Front(parent, staying_program(fn)).visit
-    return birth
+        return Front(parent, program).visit
+    return lambda deadline: Worker(parent, program, deadline, tell)
 
 
 def question_of(fn, call, ident, started, base):
@@ -4823,7 +4829,7 @@ def compile_go(parent, folder, cache):
     """
     go = find_tool("go")
     if os.path.exists(os.path.join(folder, "fn.go")):
-        with open(os.path.join(folder, "faas_main.go"), "w") as file:
+        with open(os.path.join(folder, GO_MAIN), "w") as file:
             file.write(GO_SHIM)
     env = {"GOCACHE": os.path.join(cache, "go-build"), "CGO_ENABLED": "0",
            "GOPATH": os.path.join(cache, "go"), "GOTOOLCHAIN": "local",
@@ -4837,7 +4843,7 @@ def compile_go(parent, folder, cache):
             build(parent, folder, f"go {' '.join(step[:2])} failed", go,
                   *step, env=env)
         except FaasError as error:
-            if "faas_main.go" in str(error):    # Our file cannot call theirs.
+            if GO_MAIN in str(error):           # Our file cannot call theirs.
                 raise FaasError(
                     "bad_input", "fn.go must be of package main, define no "
                     "main, and define func fn(data string, headers "
@@ -5208,7 +5214,7 @@ SKIPPED = frozenset(["__pycache__", "node_modules", "venv"])
 def folder_paths(folder, without=frozenset()):
     """Yield the path of each file below `folder`, relative, sorted.
 
-    `without` names folders in it that are to be left out.
+    `without` names what is to be left out, by its path in the folder.
     """
     for where, folders, names in os.walk(folder):
         # os.walk does not enter a folder that is a link: it is listed as if
@@ -5216,12 +5222,13 @@ def folder_paths(folder, without=frozenset()):
         names += [name for name in folders
                   if os.path.islink(os.path.join(where, name))]
         folders[:] = sorted(set(folders) - SKIPPED - set(names))
+        here = os.path.relpath(where, folder)
         folders[:] = [name for name in folders if not name.startswith(".")
-                      and os.path.relpath(os.path.join(where, name), folder)
-                      not in without]
+                      and os.path.normpath(f"{here}/{name}") not in without]
         for name in sorted(set(names) - SKIPPED):
-            if not name.startswith("."):
-                yield os.path.relpath(os.path.join(where, name), folder)
+            path = os.path.normpath(f"{here}/{name}")
+            if not name.startswith(".") and path not in without:
+                yield path
 
 
 def read_folder(folder, without=frozenset()):
@@ -5489,7 +5496,7 @@ class Shelf:
                 "ON CONFLICT (name) DO UPDATE SET active=excluded.active, "
                 "threads=excluded.threads, env=excluded.env, "
                 "timeout=excluded.timeout, source=excluded.source, "
-                "seen=excluded.seen, note=''",
+                "seen=excluded.seen, settings=excluded.settings, note=''",
                 (fn.name, number, fn.threads, json.dumps(fn.env),
                  fn.limits.timeout, fn.source, seen, now, fn.id,
                  json.dumps(fn.settings._asdict())))
@@ -5537,7 +5544,8 @@ class Shelf:
             if known.get(number):
                 raise FaasError("bad_input", "Cannot delete active version")
             if number not in known:
-                raise FaasError("not_found", f"Version not found: {number}")
+                raise FaasError("not_found", f"{name} has no version {number} "
+                                "to delete")
             db.execute("DELETE FROM versions WHERE function=? AND number=?",
                        (name, number))
         self.sweep(name)
@@ -6958,9 +6966,11 @@ class Platform:
             nonlocal started
             start = Deadline(time.monotonic() + limits.start, "the "
                              f"{limits.start:g} s that a start may take")
-            # The first time, not now: its interpreter may be missing.
-            started = started or start_staying(self.parent, fn,
-                                               Host(self, fn))
+            try:                # not before: its interpreter may be missing
+                started = started or start_staying(self.parent, fn,
+                                                   Host(self, fn))
+            except FaasError as error:
+                raise FaasError("unavailable", str(error)) from None
             return started(min(deadline, start))
         # A visitor of a server costs a connection, and need not be waited for.
         patience = Pool.PATIENCE if runs == "worker" else 0.0
@@ -8712,8 +8722,9 @@ def member(value, name, kind, default):
     if found is None:
         found = default
     if not isinstance(found, kind) or isinstance(found, bool):
+        wanted = getattr(kind, "__name__", "number")
         raise FaasError("bad_input", f"the member {name!r} must be of type "
-                        f"{kind.__name__}")
+                        + wanted)
     return found
 
 
@@ -9196,7 +9207,8 @@ def lunar_update(door, request, name):
     changes = {**lunar_changes(value), **lunar_schedule(door, fn, value)}
     if value.get("code") is not None:
         code = lunar_text(value, "code", 1, 1 << 20)
-        files = {**read_folder(fn.folder), **lunar_files(fn.tongue, code)}
+        files = {**read_folder(fn.folder, without=BUILT),
+                 **lunar_files(fn.tongue, code)}
         door.platform.deploy(fn.name, files, fn.tongue)
     schedule = changes.pop("schedule", None)
     if schedule:
@@ -9530,7 +9542,7 @@ def own_versions(door, request, name):
 
 
 def own_rollback(door, request, name):
-    number = member(json_object(request), "version", int, 0)
+    number = member(json_object(request), "version", int, 0) % (1 << 31)
     return json_response(describe(door.platform.rollback(name, number)))
 
 
@@ -9545,6 +9557,8 @@ def own_run(door, request, name):
 
 
 def own_executions(door, request, name=None):
+    if name:
+        door.platform.find(name)
     limit = query_of(request).get("limit", "50")
     if not re.fullmatch("[0-9]{1,4}", limit, re.ASCII):
         raise FaasError("bad_input", "limit must be a number up to 9999")
@@ -9566,8 +9580,10 @@ def own_openapi(door, request):
 
 TEXT, FLAG, COUNT = ({"type": name} for name in
                      ("string", "boolean", "integer"))
+NUMBER = {"type": "number"}
 OPEN = {"type": "object", "additionalProperties": True}
 TYPED_TEXT = "text/plain"
+WHOLE = {**COUNT, "minimum": 0}
 
 
 def maybe(schema):
@@ -9584,7 +9600,7 @@ def listed(schema):
 
 
 def record(required="", **members):
-    """Describe a JSON object.
+    """Describe a JSON object that is sent to us; what else it has, is let be.
 
     >>> record("name", name=TEXT)["required"]
     ['name']
@@ -9593,51 +9609,90 @@ def record(required="", **members):
             **({"required": required.split()} if required else {})}
 
 
-def page_of(name, schema):
+def exactly(optional="", **members):
+    """Describe a JSON object that we send: it has these members, no others.
+
+    >>> exactly("note", name=TEXT, note=TEXT)["required"]
+    ['name']
+    """
+    return {**record(" ".join(name for name in members
+                              if name not in optional.split()), **members),
+            "additionalProperties": False}
+
+
+def page_of(name, schema, **more):
     """Describe a page of FaaS-Go's API."""
-    return record(f"{name} pagination", pagination=record(
-        "total limit offset", total=COUNT, limit=COUNT, offset=COUNT),
-        **{name: listed(schema)})
+    return exactly(pagination=exactly(total=WHOLE, limit=WHOLE, offset=WHOLE),
+                  **{name: listed(schema)}, **more)
 
 
-FN = record("name tongue version threads env", name=TEXT, tongue=TEXT,
-            version=COUNT, digest=TEXT, threads=COUNT, env=listed(TEXT),
-            timeout={"type": "number"}, source=TEXT, note=TEXT)
-EXECUTION = record("id function status", id=TEXT, function=TEXT, status=TEXT,
-                   version=COUNT, trigger=TEXT, code=COUNT)
-ENV = {"type": "object", "additionalProperties": TEXT, "maxProperties": 100,
-       "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]{0,99}$"}}
+THREADS = maybe({**WHOLE, "maximum": 64})
+FN = exactly(name=TEXT, tongue=TEXT, version=WHOLE, digest=TEXT, threads=WHOLE,
+            timeout=NUMBER, env=listed(TEXT), source=TEXT, note=TEXT)
+EXECUTION = exactly(id=TEXT, function=TEXT, version=WHOLE, trigger=TEXT,
+                   started=NUMBER, duration=NUMBER, start=TEXT, status=TEXT,
+                   bytes_in=WHOLE, bytes_out=WHOLE, error=TEXT, code=WHOLE)
+ENV = {"type": "object", "maxProperties": 100, "propertyNames": {
+           "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,99}$"},
+       "additionalProperties": {**TEXT, "maxLength": 10000, "pattern":
+                                r"^[^\x00]*$"}}
+FULL_ENV = {**ENV, "additionalProperties": {
+    **TEXT, "maxLength": 10000, "pattern": r"^[^\x00]*[!-~][^\x00]*$"}}
 
-LUNAR_VERSION = record("id function_id version code is_active", id=TEXT,
-                       function_id=TEXT, version=COUNT, code=TEXT,
-                       created_at=COUNT, is_active=FLAG)
-LUNAR_FN = record("id name env_vars disabled", id=TEXT, name=TEXT,
-                  description=TEXT, env_vars=ENV, disabled=FLAG,
-                  retention_days=maybe(COUNT), cron_schedule=maybe(TEXT),
-                  cron_status=TEXT, save_response=FLAG, created_at=COUNT,
-                  updated_at=COUNT, active_version=LUNAR_VERSION)
-LUNAR_RUN = record("id function_id status", id=TEXT, function_id=TEXT,
-                   function_version_id=TEXT, trigger=TEXT, created_at=COUNT,
-                   status={"enum": ["pending", "success", "error"]},
-                   duration_ms=COUNT, error_message=maybe(TEXT))
-LUNAR_LINE = record("level message created_at", level=COUNT, message=TEXT,
-                    created_at=COUNT)
-LUNAR_CHANGE = record(
-    name={**TEXT, "minLength": 1, "maxLength": 100}, code=TEXT, disabled=FLAG,
-    description={**TEXT, "maxLength": 500}, save_response=FLAG,
-    retention_days={"enum": list(LUNAR_DAYS)}, cron_schedule=TEXT,
-    cron_status={"enum": ["active", "paused"]})
+LUNAR_VERSION = exactly(id=TEXT, function_id=TEXT, version=WHOLE, code=TEXT,
+                       created_at=WHOLE, created_by=maybe(TEXT),
+                       is_active=FLAG)
+LUNAR_FN = {"id": TEXT, "name": TEXT, "description": TEXT, "env_vars": ENV,
+            "disabled": FLAG, "retention_days": maybe(WHOLE),
+            "cron_schedule": maybe(TEXT), "save_response": FLAG,
+            "cron_status": {"enum": ["active", "paused"]},
+            "created_at": WHOLE, "updated_at": WHOLE}
+LUNAR_WHOLE_FN = exactly(**LUNAR_FN, active_version=LUNAR_VERSION)
+LUNAR_RUN = {"id": TEXT, "function_id": TEXT, "function_version_id": TEXT,
+             "status": {"enum": ["pending", "success", "error"]},
+             "duration_ms": WHOLE, "error_message": maybe(TEXT),
+             "trigger": TEXT, "created_at": WHOLE}
+LUNAR_KEPT = {"event_json": maybe(TEXT), "response_json": maybe(TEXT)}
+LUNAR_LINE = exactly(level={"enum": [0, 1, 2, 3]}, message=TEXT,
+                    created_at=WHOLE)
+LUNAR_CHANGE = {**record(
+    name=maybe({**TEXT, "minLength": 1, "maxLength": 100}), code=maybe(TEXT),
+    description=maybe({**TEXT, "maxLength": 500}), disabled=maybe(FLAG),
+    save_response=maybe(FLAG), retention_days={"enum": [*LUNAR_DAYS, None]},
+    cron_schedule=maybe(TEXT), cron_status={
+        "enum": ["active", "paused", None]}), "minProperties": 1}
 LUNAR_NEW = record(
     "name code", name={**TEXT, "minLength": 1, "maxLength": 100},
-    description={**TEXT, "maxLength": 500},
-    tongue={"enum": list(bundled_tongues())},
+    description=maybe({**TEXT, "maxLength": 500}),
+    tongue={"enum": [name for name, tongue in TONGUES.items()
+                     if tongue.text in tongue.marks] + [None]},
     code={**TEXT, "minLength": 1})
-DONE = record("success", success=FLAG)
+LUNAR_DIFF = exactly(old_version=WHOLE, new_version=WHOLE, diff=listed(exactly(
+    "old_line new_line", old_line=WHOLE, new_line=WHOLE, content=TEXT,
+    line_type={"enum": ["unchanged", "added", "removed"]})))
+LUNAR_NEXT = exactly(
+    "cron_schedule cron_status is_paused next_run next_run_human",
+    has_schedule=FLAG, cron_schedule=TEXT, cron_status=TEXT, is_paused=FLAG,
+    next_run=maybe(WHOLE), next_run_human=TEXT)
+DONE = exactly("error", success=FLAG, error=TEXT)
 DEPLOYED = {200: TYPED_TEXT}
-UPLOAD = record("name env zip", name=TEXT, env=TEXT, threads=COUNT, zip=TEXT,
-                envs=listed(TEXT))
-FETCH = record("name env url", name=TEXT, env=TEXT, threads=COUNT, url=TEXT,
-               subfolder_path=TEXT, envs=listed(TEXT))
+# What a path or a query may bring. FaaS-Go forgives any limit and offset.
+
+NAMED = {**TEXT, "pattern": f"^{NAME.pattern}$"}
+NUMBERED = {**TEXT, "pattern": "^([0-9]{1,9}|ver_[0-9a-f]{20}_v[0-9]{1,9})$"}
+PARTS = {"name": NAMED, "version": NUMBERED, "old": NUMBERED, "new": NUMBERED,
+         "ident": {**TEXT, "minLength": 1}, "rest": {
+             **TEXT, "pattern": r"^[^\x00]+$"}}
+QUERY = {"name": {**TEXT, "pattern": f"^({NAME.pattern})?$"},
+         "limit": {**WHOLE, "maximum": 9999}, "offset": TEXT,
+         "trigger": TEXT}
+
+LIST = {"type": ["array", "null"]}
+UPLOAD = record("name zip", name=NAMED, env=maybe(TEXT), threads=THREADS,
+                zip=TEXT, envs=LIST)
+FETCH = record("name url", name=NAMED, env=maybe(TEXT), threads=THREADS,
+               url=TEXT, subfolder_path=maybe(TEXT), envs=LIST)
+ANY = {"description": "whatever the function takes"}
 
 ROUTES = (
     Route("GET", "/", "ours", "manage", "a list for people", own_index,
@@ -9665,7 +9720,7 @@ ROUTES = (
     Route("POST", "/uploadURL", "tinyFaaS", "manage",
           "deploy a zip from the web", tinyfaas_upload_url, FETCH, DEPLOYED),
     Route("POST", "/delete", "tinyFaaS", "manage", "delete a function",
-          tinyfaas_delete, record("name", name=TEXT), {200: None}),
+          tinyfaas_delete, record("name", name=NAMED), {200: None}),
     Route("GET", "/list", "tinyFaaS", "manage",
           "the names of the uploaded functions", tinyfaas_list,
           gives={200: TYPED_TEXT}),
@@ -9676,18 +9731,18 @@ ROUTES = (
           gives={200: TYPED_TEXT}),
 
     Route("GET", "/ping", "rknizzle", "open", "pong", rknizzle_ping,
-          gives={200: record("message", message=TEXT)}),
+          gives={200: exactly(message=TEXT)}),
     Route("POST", "/functions", "rknizzle", "manage",
           "deploy a tar in base64", rknizzle_deploy,
-          record("name file", name=TEXT, file=TEXT),
-          {200: record("invoke", invoke=TEXT)}),
+          record("name file", name=NAMED, file=TEXT),
+          {200: exactly(invoke=TEXT)}),
     Route("POST", "/functions/", "rknizzle", "manage",
           "the same, as its README writes it", rknizzle_deploy,
-          record("name file", name=TEXT, file=TEXT),
-          {200: record("invoke", invoke=TEXT)}),
+          record("name file", name=NAMED, file=TEXT),
+          {200: exactly(invoke=TEXT)}),
     Route("POST", "/functions/{name}", "rknizzle", "open",
           "call a function; its answer is a string in JSON", rknizzle_call,
-          OPEN, {200: record("response", response=TEXT)}),
+          ANY, {200: exactly(response=TEXT)}),
 
     Route("*", "/invoke/{name}", "SmolFaaS", "open",
           "call a function; it sees the path /", smolfaas_call),
@@ -9698,18 +9753,19 @@ ROUTES = (
           "call a function; it sees the rest of the path", lunar_call),
     Route("POST", "/api/auth/login", "FaaS-Go", "open",
           "trade the key for a cookie", lunar_login,
-          record("apiKey", apiKey=TEXT), {200: DONE, 401: DONE}),
+          record("apiKey", apiKey=TEXT),
+          {200: DONE, 400: DONE, 401: DONE}),
     Route("POST", "/api/auth/logout", "FaaS-Go", "open",
           "take the cookie back", lunar_logout, gives={200: DONE}),
     Route("GET", "/api/functions", "FaaS-Go", "key",
           "all functions on the shelf (?limit=, ?offset=)", lunar_list,
-          gives={200: page_of("functions", LUNAR_FN)}),
+          gives={200: page_of("functions", exactly(**LUNAR_FN))}),
     Route("POST", "/api/functions", "FaaS-Go", "key",
           "make a function of a text", lunar_create, LUNAR_NEW,
-          {200: LUNAR_FN}),
+          {200: LUNAR_WHOLE_FN}),
     Route("GET", "/api/functions/{name}", "FaaS-Go", "key",
           "a function, with its variables and its text", lunar_read,
-          gives={200: LUNAR_FN}),
+          gives={200: LUNAR_WHOLE_FN}),
     Route("PUT", "/api/functions/{name}", "FaaS-Go", "key",
           "change its settings; a text makes a version", lunar_update,
           LUNAR_CHANGE, {200: None}),
@@ -9717,12 +9773,13 @@ ROUTES = (
           "delete it, with all that it had", lunar_delete, gives={204: None}),
     Route("PUT", "/api/functions/{name}/env", "FaaS-Go", "key",
           "replace its variables", lunar_env,
-          record("env_vars", env_vars=ENV), {200: LUNAR_VERSION}),
+          record("env_vars", env_vars=FULL_ENV), {200: LUNAR_VERSION}),
     Route("GET", "/api/functions/{name}/next-run", "FaaS-Go", "key",
           "when its schedule fires next", lunar_next_run,
-          gives={200: record("has_schedule", has_schedule=FLAG)}),
+          gives={200: LUNAR_NEXT}),
     Route("GET", "/api/functions/{name}/versions", "FaaS-Go", "key",
-          "its versions, the newest first", lunar_versions,
+          "its versions, the newest first (?limit=, ?offset=)",
+          lunar_versions,
           gives={200: page_of("versions", LUNAR_VERSION)}),
     Route("GET", "/api/functions/{name}/versions/{version}", "FaaS-Go", "key",
           "one version", lunar_version_read, gives={200: LUNAR_VERSION}),
@@ -9734,44 +9791,50 @@ ROUTES = (
           lunar_activate, gives={200: None}),
     Route("GET", "/api/functions/{name}/diff/{old}/{new}", "FaaS-Go", "key",
           "what differs between two versions, line by line", lunar_diff,
-          gives={200: record("diff", diff=listed(OPEN))}),
+          gives={200: LUNAR_DIFF}),
     Route("GET", "/api/functions/{name}/executions", "FaaS-Go", "key",
-          "its executions, the newest first", lunar_executions,
-          gives={200: page_of("executions", LUNAR_RUN)}),
+          "its executions, the newest first (?limit=, ?offset=)",
+          lunar_executions,
+          gives={200: page_of("executions", exactly(**LUNAR_RUN))}),
     Route("GET", "/api/executions/{ident}", "FaaS-Go", "key",
-          "one execution", lunar_execution_read, gives={200: LUNAR_RUN}),
+          "one execution", lunar_execution_read,
+          gives={200: exactly(" ".join(LUNAR_KEPT), **LUNAR_RUN,
+                              **LUNAR_KEPT)}),
     Route("GET", "/api/executions/{ident}/logs", "FaaS-Go", "key",
-          "what was logged in it", lunar_logs,
-          gives={200: page_of("logs", LUNAR_LINE)}),
+          "what was logged in it (?limit=, ?offset=)", lunar_logs,
+          gives={200: page_of("logs", LUNAR_LINE, **LUNAR_RUN,
+                              **LUNAR_KEPT)}),
     Route("*", "/api/{rest}", "FaaS-Go", "key", "nothing else: 404",
-          lunar_nothing),
+          lunar_nothing, gives={}),
 
     Route("GET", "/-/functions", "ours", "manage",
           "every function that can be called", own_list,
           gives={200: listed(FN)}),
     Route("PUT", "/-/functions/{name}", "ours", "manage",
           "deploy a bundle; answers the version", own_deploy,
-          record("bundle", bundle=TEXT, tongue=TEXT, threads=COUNT, env=ENV,
-                 timeout={"type": "number"}), {200: FN}),
+          record("bundle", bundle=TEXT, tongue=maybe(TEXT),
+                 threads=THREADS, env=maybe(ENV), timeout=maybe({
+                     **NUMBER, "minimum": 0, "maximum": 86400})), {200: FN}),
     Route("DELETE", "/-/functions/{name}", "ours", "manage",
           "delete a function with its versions", own_delete,
           gives={204: None}),
     Route("GET", "/-/functions/{name}/versions", "ours", "manage",
           "a function's versions, the newest first", own_versions,
-          gives={200: listed(record("number digest active", number=COUNT,
-                                    digest=TEXT, active=FLAG))}),
+          gives={200: listed(exactly(number=WHOLE, tongue=TEXT, digest=TEXT,
+                                    created=NUMBER, active=FLAG))}),
     Route("POST", "/-/functions/{name}/rollback", "ours", "manage",
           "let another version serve", own_rollback,
           record("version", version=COUNT), {200: FN}),
     Route("POST", "/-/functions/{name}/run", "ours", "manage",
-          "call it, as the command line or cron does", own_run),
+          "call it, as the command line or cron does (?trigger=)", own_run),
     Route("GET", "/-/functions/{name}/executions", "ours", "manage",
           "a function's last calls (?limit=)", own_executions,
           gives={200: listed(EXECUTION)}),
     Route("GET", "/-/executions", "ours", "manage",
           "the last calls of all functions (?limit=)", own_executions,
           gives={200: listed(EXECUTION)}),
-    Route("*", "/-/{rest}", "ours", "open", "nothing else: 404", own_nothing),
+    Route("*", "/-/{rest}", "ours", "open", "nothing else: 404", own_nothing,
+          gives={}),
 ) + CALL_ROUTES
 
 REFUSALS = {"FaaS-Go": lunar_refusal, "rknizzle": rknizzle_refusal}
@@ -9788,27 +9851,63 @@ def media(schema):
     return {"application/json": {"schema": schema}} if schema else {}
 
 
+# How each face says no: with a sentence, or with the JSON that its clients
+# know. What is no HTTP is refused before anybody knows whose it is (9.2), and
+# with a sentence always.
+
+REFUSED = {"FaaS-Go": exactly(error=TEXT),
+           "rknizzle": exactly("info", message=TEXT, info=TEXT)}
+
+
+def refusals_of(route):
+    """Give {status: description} of the ways in which a route may say no.
+
+    >>> [len(refusals_of(route)) for route in ROUTES[:2]]
+    [3, 1]
+    """
+    calls = route.handler in (rknizzle_call, own_run)
+    deploys = calls or route.method != "GET" and route.guard != "open"
+    kinds = ["bad_input"]
+    kinds += ["unauthenticated", "denied"] * (route.guard != "open")
+    kinds += ["not_found"] * (deploys or bool({"{", "?"} & set(
+        route.path + route.what)))
+    kinds += ["too_large"] * (route.method != "GET")
+    kinds += ["conflict", "unavailable"] * deploys
+    kinds += ["denied", "busy", "crashed", "timeout"] * calls
+    return {KINDS[kind].http: KINDS[kind].when for kind in kinds}
+
+
 def operation_of(route, method):
     """Describe one method of one route.
 
     >>> find = next(route for route in ROUTES if route.path == "/schedule")
     >>> list(operation_of(find, "get")["responses"])
-    ['200', 'default']
+    ['200', '400', '401', '403']
     """
     parts = re.findall(r"\{(\w+)\}", route.path)
-    answers = route.gives or {"default": None}
+    asked = re.findall(r"\?(\w+)=", route.what)
+    no = {TYPED_TEXT: {"schema": TEXT},
+          **media(REFUSED.get(route.face))}
+    answers = {str(status): {"description": when, "content": no} for
+               status, when in refusals_of(route).items()}
+    if route.gives is None:
+        answers = {"default": {"description": "what the function answers"}}
+    answers |= {str(status): {"description": "as asked", "content":
+                              {**(no if status >= 400 else {}),
+                               **media(schema)}}
+                for status, schema in (route.gives or {}).items()}
+    free = route.face == "FaaS-Go"
     operation = {
         "summary": route.what, "tags": [route.face],
-        "operationId": re.sub(r"\W+", "_", f"{method}{route.path}").strip("_"),
+        "operationId": re.sub(r"\W+", "_", method + re.sub(
+            "/-/", "/own/", re.sub("(.)/$", r"\1/slash", route.path))
+            ).strip("_"),
         "parameters": [{"name": part, "in": "path", "required": True,
-                        "schema": {**TEXT, "minLength": 1}}
-                       for part in parts],
-        "responses": {str(status): {
-            "description": "as asked" if status != "default" else "whatever "
-            "the function answers", "content": media(schema)}
-            for status, schema in answers.items()}}
-    operation["responses"].setdefault("default", {
-        "description": "a refusal, with a sentence that says why"})
+                        "schema": PARTS[part]} for part in parts] + [
+                       {"name": word, "in": "query",
+                        "schema": TEXT if free else QUERY[word]}
+                       for word in asked],
+        "responses": dict(sorted(answers.items()))}
     if route.takes:
         operation["requestBody"] = {"required": True,
                                     "content": media(route.takes)}

@@ -16,7 +16,8 @@ Made of the same marks as those in pictures.py, which says how they work.
 A Tap stands on a socket and writes down what passes. Witness is a Worker
 with a Tap on its socket, and `frames_of` gives the frames that passed.
 `ladder` draws them in short, `crossing` byte by byte, and `talk` does the
-same for HTTP. `still` makes what differs from run to run the same in all.
+same for HTTP; `rivals` draws two workers at once, and `story_page` an error as
+its author reads it. `still` makes what differs from run to run the same in all.
 """
 
 import re
@@ -26,7 +27,7 @@ import textwrap
 import faas
 from pictures import (COLOURS, FAINT, INK, PAPER, WIDTH, Picture, Sequence,
                       arrow, box, line, text, wide)
-from pictures_more import STRONG, dot
+from pictures_more import STRONG, Page, dot
 
 
 # Listening ------------------------------------------------------------------
@@ -279,6 +280,40 @@ def ladder(frames, title="", worker="worker"):
         (("platform", worker) if ours else (worker, "platform")) + (
             f"{frame.verb.decode()} {frame.id} {short(frame)}".rstrip(),)
         for ours, frame in frames], title)
+
+
+def rivals(story, title="", worker="worker"):
+    """Draw two workers on either side of the platform, as (who, frames)."""
+    sides = {name: f"{worker} {name}" for name in "ab"}
+    messages = []
+    for name, frames in story:
+        for ours, words in frames:
+            pair = ["platform", sides[name]]
+            messages.append((*(pair if ours else pair[::-1]), words))
+    return Sequence([sides["a"], "platform", sides["b"]], messages, title)
+
+
+def short_of(frame):
+    """Put a question, an answer or a result into a few words.
+
+    >>> short_of(faas.Frame(1, b"Q", {"do": "kv.set", "args": ["a", "7"]}))
+    "set('7')"
+    """
+    if frame.verb == b"Q":
+        what = frame.meta["do"].partition(".")[2]
+        return f"{what}({', '.join(map(repr, frame.meta['args'][1:]))})"
+    if frame.verb == b"A":
+        return str(frame.meta.get("value", frame.meta.get("error")))
+    return "returns " + frame.body.decode("utf-8", "replace")
+
+
+def story_page(story, title=""):
+    """Show an explained error: its sentence, its lines and its tip."""
+    words = "\n".join(textwrap.fill(
+        one, 88, subsequent_indent="      ") if "[TIP]" in one else one
+        for one in story.split("\n"))
+    return Page(words, {r"^Error.*": "two", r"^> .*": "bad",
+                        r"\[TIP\]": "good"}, title)
 
 
 class Beside(Picture):
