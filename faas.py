@@ -6521,8 +6521,9 @@ def log_text(call, fn, run, story=""):
     return text.strip("\n")
 
 
-# FaaS-Go keeps what a handler was given, and where it was told to, what it
-# gave. Both go through the masks of 7.1, and some more: a header or a member
+# "It fails with the event of Tuesday" can be looked into only by who still has
+# the event of Tuesday. So FaaS-Go keeps what a handler was given, and where it
+# was told to, what it gave. Both go through the masks of 7.1, and some more: a header or a member
 # whose name says that it is secret loses its value, whatever that looks like.
 
 SECRET_WORD = re.compile(
@@ -6629,6 +6630,17 @@ def tongue_of(wanted, files):
 # It is asked in the name of one function, so there is no question by which it
 # could see what another one keeps. An http question is bounded three times:
 # by the call's deadline, by 30 s, and by the output limit.
+#
+#      worker                     the call's thread                  elsewhere
+#        | -- Q http.get, url ------> |                                  .
+#        |    (waits)                 | -- GET ------------------------> |
+#        |                            | <-- 200, body ------------------ |
+#        | <- A {statusCode, ...} --- |                                  .
+#        | -- R -------------------> |
+#
+# That a function asks through us and not by itself is no wall: a lua function
+# may run curl. It is a convenience that any language gets by speaking frames,
+# Lua above all, which has no sockets.
 
 HTTP_TIME = 30.0            # s; FaaS-Go's bound for its functions' requests
 
@@ -6786,7 +6798,11 @@ class Host:
                 "body": data.decode("utf-8", "surrogateescape")}
 
     def fill(self, base, pattern, params):
-        """Write the path of this function that a pattern stands for."""
+        """Write the path of this function that a pattern stands for.
+
+        A function that links to itself does not know under which id it was
+        deployed; we do.
+        """
         return f"{base}/fn/{self.fn.id}{router_fill(pattern, params or {})}"
 
 
@@ -7097,8 +7113,8 @@ class Platform:
 
     # 8.5 Deploy, roll back, delete ------------------------------------------
     #
-    # All three move the same pointer and change the same pool, so they are
-    # done one at a time for each name. Callers never wait for that lock, with
+    # These move the same pointer and change the same pool, so they are done one
+    # at a time for each name. Callers never wait for that lock, with
     # one exception: who is the first to meet an edited folder waits until the
     # edit is taken up, since "at the next call" is what was promised.
 
@@ -7225,6 +7241,14 @@ class Platform:
                 self.live[name] = live._replace(fn=commit())
                 return fn
             return self.switch(fn, commit)      # Workers were born with them.
+
+    # Variables and Settings are the other thing that may change. Who asks for
+    # its variables (5.5) sees the new ones in its next question; a process that
+    # was born with the old ones has to be replaced, and is, as by a deploy:
+    #
+    #       lua, python             nothing to do
+    #       script, binary          nothing to do: each call is a new process
+    #       the others              new workers, then the old ones retire
 
     def version(self, name, number):
         """Give a version of a function as a Function, and its own text.
@@ -8966,6 +8990,8 @@ def whole_tar(data):
 
 
 def rknizzle_deploy(door, request):
+    """Deploy a tar; its client prints `message` only, so that says which step.
+    """
     try:
         value = {name.lower(): found for name, found in
                  json_object(request).items()}
@@ -8986,6 +9012,11 @@ def rknizzle_deploy(door, request):
 
 
 def rknizzle_call(door, request, name):
+    """Call a function, and put its answer as a string into a JSON object.
+
+    A string can be no bytes, so what is no UTF-8 comes damaged: this face is
+    for functions that answer text.
+    """
     result = whole(door.platform.invoke(call_of(request, name, key=door.key)))
     if result.kind != "ok":
         raise FaasError(result.kind, result.sentence, result.body)
@@ -9014,6 +9045,8 @@ def rknizzle_refusal(error, message=""):
 
 
 def smolfaas_call(door, request, name):
+    """Pass a request on as a router does, and say for whom (RFC 7239's old
+    names, which every framework reads)."""
     call = call_of(request, name, key=door.key)
     forwarded = {"X-Forwarded-For": request.peer, "X-Forwarded-Proto": "http",
                  "X-Forwarded-Host": request.get("host")}
@@ -9045,11 +9078,31 @@ def smolfaas_health(door, request):
 # A name that is taken, or cannot be ours, becomes a label: the second "hits"
 # is called hits-2 by the other faces. And since we store no text that does
 # not load, a mistake is told at once, and not at the first call.
+#
+# How its words map to ours; each row is a function or two below:
+#
+#       function             Function, and its Settings
+#       version              a row of the shelf, with the text of its file
+#       env_vars             env
+#       cron_schedule        a schedule while it is active, else a setting
+#       execution            an Execution; its event and logs are a Detail
+#       status success       kind ok, and a status below 400
+#       status error         every other
+#       retention_days       keep_days
+#       save_response        keep_answers
+#
+# Its lists come in pages, its times are whole seconds since 1970, and what
+# went wrong is {"error": "a sentence"}.
 
 LUNAR_DAYS = (7, 15, 30, 365)
 
 
 def lunar_refusal(error):
+    """Say no as FaaS-Go does.
+
+    >>> lunar_refusal(FaasError("not_found", "Function not found")).body
+    b'{"error": "Function not found"}\\n'
+    """
     plain = error_response(error)           # for Retry-After, and the like
     answer = json_response({"error": str(error)}, plain.status)
     return answer._replace(headers={**plain.headers, **answer.headers})
@@ -9100,7 +9153,14 @@ def lunar_find(door, name):
 
 
 def lunar_page(request, name, rows, total):
-    """Answer with a page of rows; rows(limit, offset) gives them."""
+    """Make a page of rows; rows(limit, offset) gives them.
+
+    What makes no sense as a limit or an offset is the default, as in FaaS-Go.
+
+    >>> asked = Request("GET", "/", "limit=2&offset=x")
+    >>> lunar_page(asked, "ns", lambda limit, at: [1, 2, 3][at:at + limit], 3)
+    {'ns': [1, 2], 'pagination': {'total': 3, 'limit': 2, 'offset': 0}}
+    """
     query = query_of(request)
     limit, offset = (int(query[word]) if re.fullmatch(
         "[0-9]{1,9}", query.get(word, ""), re.ASCII) else default
@@ -9111,6 +9171,11 @@ def lunar_page(request, name, rows, total):
 
 
 def lunar_list(door, request):
+    """Answer with the functions, the newest first, and without their values.
+
+    A list is what lies open on a screen; who wants the variables asks for
+    one function.
+    """
     shelf = door.platform.shelf
     created = shelf.created()
     fns = sorted(shelf.functions(), key=lambda fn: -created.get(fn.name, 0))
@@ -9119,7 +9184,15 @@ def lunar_list(door, request):
 
 
 def lunar_text(value, name, least, most):
-    """Take a text of a certain length from a JSON object."""
+    """Take a text of a certain length from a JSON object.
+
+    >>> lunar_text({"name": " "}, "name", 1, 100)
+    Traceback (most recent call last):
+    ...
+    faas.FaasError: name: name cannot be empty
+
+    Errors: FaasError bad_input, in FaaS-Go's form, `field: what is wrong`.
+    """
     text = member(value, name, str, "")
     if len(text.strip()) < least:
         raise FaasError("bad_input", f"{name}: {name} cannot be empty")
@@ -9130,6 +9203,7 @@ def lunar_text(value, name, least, most):
 
 
 def lunar_body(request):
+    """Read a JSON object, and refuse another body in FaaS-Go's words."""
     try:
         return json_object(request)
     except FaasError:
@@ -9148,6 +9222,13 @@ def lunar_name(platform, label):
 
 
 def lunar_files(tongue, code):
+    """Make a bundle of one text.
+
+    >>> lunar_files("lua", "return 1")
+    {'main.lua': Item(data=b'return 1', executable=False)}
+
+    Errors: FaasError bad_input, for a tongue of more than one file.
+    """
     if not TONGUES.get(tongue, TONGUES["script"]).text:
         raise FaasError("bad_input", f"tongue: {tongue[:40]!r} is none whose "
                         "functions are one text")
@@ -9155,6 +9236,7 @@ def lunar_files(tongue, code):
 
 
 def lunar_create(door, request):
+    """Make a function of a text; ours: `tongue` may be another than lua."""
     value, platform = lunar_body(request), door.platform
     label = lunar_text(value, "name", 1, 100)
     settings = Settings(label, lunar_text(value, "description", 0, 500))
@@ -9168,13 +9250,20 @@ def lunar_create(door, request):
 
 
 def lunar_read(door, request, name):
+    """Answer with one function: its owner asks, so its variables are in it."""
     fn = lunar_find(door, name)
     return json_response({**lunar_function(door, fn, fn.env),
                           "active_version": lunar_version(door, fn)})
 
 
 def lunar_changes(value):
-    """Give the Settings that an update asks for, checked."""
+    """Give the Settings that an update asks for, checked.
+
+    >>> lunar_changes({"disabled": True, "retention_days": 7})
+    {'disabled': True, 'keep_days': 7}
+
+    Errors: FaasError bad_input.
+    """
     changes = {}
     for name, field, most in (("name", "label", 100),
                               ("description", "description", 500)):
@@ -9200,6 +9289,11 @@ LUNAR_FIELDS = ("name description code disabled retention_days cron_schedule "
 
 
 def lunar_update(door, request, name):
+    """Change what an update names, all of it or nothing.
+
+    Everything is checked before anything is changed, and the text, which may
+    fail to load, comes first.
+    """
     value, fn = lunar_body(request), lunar_find(door, name)
     if all(value.get(field) is None for field in LUNAR_FIELDS):
         raise FaasError("bad_input", "request: at least one field must be "
@@ -9221,7 +9315,16 @@ def lunar_update(door, request, name):
 
 
 def lunar_schedule(door, fn, value):
-    """Give what an update changes about a schedule: it runs, or is paused."""
+    """Give what an update changes about a schedule: it runs, or is paused.
+
+    A schedule that runs is a row of chapter 11, where cron sees it; one that
+    is paused is a setting, where nobody does. To clear it, set it to "".
+
+        cron_status     the schedule
+        'active'        runs
+        'paused'        is kept, and does not run
+        not said        goes on as it was; a first one is paused
+    """
     text, status = value.get("cron_schedule"), value.get("cron_status")
     if text is None and status is None:
         return {}
@@ -9245,6 +9348,10 @@ def lunar_schedule(door, fn, value):
 
 
 def lunar_delete(door, request, name):
+    """Delete a function: versions, values, executions, log and schedule.
+
+    FaaS-Go leaves the last three, and its scheduler goes on calling.
+    """
     fn = lunar_find(door, name)
     door.platform.delete(fn.name)
     door.schedules.forget(fn.name)
@@ -9252,6 +9359,7 @@ def lunar_delete(door, request, name):
 
 
 def lunar_env(door, request, name):
+    """Replace all variables of a function; those not named are gone."""
     value, fn = lunar_body(request), lunar_find(door, name)
     if "env_vars" not in value:
         raise FaasError("bad_input", "env_vars: the member is missing")
@@ -9263,6 +9371,7 @@ def lunar_env(door, request, name):
 
 
 def lunar_next_run(door, request, name):
+    """Say when a schedule fires next, to programs and to people."""
     fn = lunar_find(door, name)
     running = door.schedules.all().get(fn.name, "")
     if not running and not fn.settings.paused:
@@ -9320,6 +9429,7 @@ def lunar_version_read(door, request, name, version):
 
 
 def lunar_activate(door, request, name, version):
+    """Let a version serve: what everybody else calls a rollback."""
     fn = lunar_find(door, name)
     number = lunar_number(fn, version)
     lunar_version(door, fn, number)         # not_found, where there is none
@@ -9334,25 +9444,38 @@ def lunar_version_delete(door, request, name, version):
 
 
 def lunar_diff(door, request, name, old, new):
-    import difflib
+    """Answer with what differs between the texts of two versions."""
     fn = lunar_find(door, name)
     numbers = (lunar_number(fn, old, "version number v1"),
                lunar_number(fn, new, "version number v2"))
     texts = [lunar_version(door, fn, number)["code"].splitlines()
              for number in numbers]
+    return json_response({"old_version": numbers[0],
+                          "new_version": numbers[1],
+                          "diff": diff_lines(*texts)})
+
+
+def diff_lines(old, new):
+    """Say line by line how to get from one text to another.
+
+    >>> [(row["line_type"], row["content"])
+    ...  for row in diff_lines(["a", "b"], ["a", "c"])]
+    [('unchanged', 'a'), ('removed', 'b'), ('added', 'c')]
+    """
+    import difflib
     rows = []
-    for _, a, b, c, d in difflib.SequenceMatcher(None, *texts).get_opcodes():
-        if texts[0][a:b] == texts[1][c:d]:
+    for what, a, b, c, d in difflib.SequenceMatcher(
+            None, old, new).get_opcodes():
+        if what == "equal":
             rows += [{"line_type": "unchanged", "old_line": a + n + 1,
-                      "new_line": c + n + 1, "content": texts[0][a + n]}
+                      "new_line": c + n + 1, "content": old[a + n]}
                      for n in range(b - a)]
             continue
         rows += [{"line_type": "removed", "old_line": n + 1,
-                  "content": texts[0][n]} for n in range(a, b)]
+                  "content": old[n]} for n in range(a, b)]
         rows += [{"line_type": "added", "new_line": n + 1,
-                  "content": texts[1][n]} for n in range(c, d)]
-    return json_response({"old_version": numbers[0],
-                          "new_version": numbers[1], "diff": rows})
+                  "content": new[n]} for n in range(c, d)]
+    return rows
 
 
 def lunar_execution(door, execution, detail=None):
@@ -9400,6 +9523,7 @@ def lunar_log_line(line, when):
 
 
 def lunar_logs(door, request, ident):
+    """Answer with what one execution logged and printed, line by line."""
     execution, detail = door.platform.journal.find(ident)
     lines = detail.log.splitlines()
     page = lunar_page(request, "logs", lambda limit, at: [
@@ -9409,6 +9533,7 @@ def lunar_logs(door, request, ident):
 
 
 def lunar_login(door, request):
+    """Give who knows the key a cookie that does, for a day."""
     try:
         key = member(lunar_body(request), "apiKey", str, "")
     except FaasError:
@@ -9425,12 +9550,28 @@ def lunar_logout(door, request):
 
 
 def lunar_cookie(value, cookie):
+    """Set a cookie that no script reads and no other site sends (6265bis).
+
+    >>> lunar_cookie({}, "k").headers["Set-Cookie"]
+    'auth_token=k; Path=/; HttpOnly; SameSite=Strict'
+    """
     answer = json_response(value)
     return answer._replace(headers={
         **answer.headers, "Set-Cookie": f"auth_token={cookie}; Path=/; "
         "HttpOnly; SameSite=Strict"})
 
 
+# A call by id. What failed inside a function is told to its owner, in the
+# execution, with the lines of its text and a tip; a stranger learns that it
+# failed, and gets the id under which the owner will find why:
+#
+#       the function           the caller                  error_message
+#       returns 404            404, its own body           null
+#       raises at line 3       500 {"error": "Function     Error at line 3: ...
+#                              execution failed"}
+#       takes too long         504 and a sentence          the sentence
+#       is switched off        403                         the sentence
+#
 # A page from anywhere may call a function, and read what it answers: FaaS-Go
 # says so with these headers (the Fetch standard, 3.2). It says the same about
 # its /api; there S2 stands against it.
@@ -11004,6 +11145,11 @@ def function_path(name, rest=""):
 
 
 def do_deploy(args):
+    """Send a folder, an archive or a file; the platform says what it is.
+
+        $ faas deploy greet hello.lua
+        greet serves version 1  lua  5c1f0a8be2d7
+    """
     for pair in args.env:
         if "=" not in pair:
             raise FaasError("bad_input", f"--env {pair[:40]} is not of the "
@@ -11189,6 +11335,8 @@ def rknizzle_invoke(args, url):
 
 
 def do_list(args):
+    """Print every function that can be called, and what keeps a newer text
+    from being it."""
     functions = json.loads(ask(args, "GET", "/-/functions"))
     show(args, functions, [["NAME", "TONGUE", "VERSION", "FROM", "NOTE"]] + [
         [fn["name"], fn["tongue"], fn["version"] or "-", fn["source"],
@@ -11218,6 +11366,7 @@ def do_logs(args):
 
 
 def do_versions(args):
+    """Print a function's versions, the newest first."""
     versions = json.loads(ask(args, "GET",
                               function_path(args.name, "/versions")))
     show(args, versions, [["VERSION", "TONGUE", "DIGEST", "CREATED", ""]] + [
@@ -11228,12 +11377,14 @@ def do_versions(args):
 
 
 def do_rollback(args):
+    """Let another version serve; the text of each is still there."""
     fn = json.loads(ask(args, "POST", function_path(args.name, "/rollback"),
                         json.dumps({"version": args.version})))
     show(args, fn, [[f"{fn['name']} serves version {fn['version']}"]])
 
 
 def do_delete(args):
+    """Delete an uploaded function; what is in functions/ is rm's business."""
     ask(args, "DELETE", function_path(args.name))
 
 

@@ -15,8 +15,8 @@ import pytest
 from conftest import eventually
 
 import faas
-from faas import (HERE, Deadline, FaasError, Frame, FrameReader, Limits,
-                  Nursery, Pool, Program, Worker, frame_encode)
+from faas import (HERE, Channel, Deadline, FaasError, Frame, FrameReader,
+                  Limits, Nursery, Pool, Program, Worker, frame_encode)
 
 ECHO = Program(tongue="echo")
 SHELL_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -68,7 +68,10 @@ def ask(worker, body=b"", deadline=None):
 
 HI = bytes.fromhex("0000000d 00000007 43 00000002 7b7d 6869")
 FRAMES = [Frame(7, b"C", {}, b"hi"), Frame(8, b"R", {"a": ["ü", 1]}, b""),
-          Frame(0xffffffff, b"H", {}, bytes(range(256)))]
+          Frame(0xffffffff, b"H", {}, bytes(range(256))),
+          Frame(1, b"Q", {"do": "kv.set", "args": ["a", "\udcff"]}),
+          Frame(1, b"A", {"value": None}), Frame(2, b"A", {"error": "no"}),
+          Frame(0, b"L", {"level": "info"}, b"\xff\n")]
 STREAM = b"".join(map(frame_encode, FRAMES))
 
 
@@ -106,6 +109,31 @@ def test_a_frame_of_the_greatest_size_passes_and_one_more_byte_does_not():
 
 def frame_bytes(size, meta_size, rest=b""):
     return struct.pack(">IIcI", size, 1, b"R", meta_size) + rest
+
+
+def test_each_verb_is_known_and_no_other():
+    known = set(b"HCRESDQAL")
+    for verb in range(256):
+        data = struct.pack(">IIcI", 11, 1, bytes([verb]), 2) + b"{}"
+        if verb in known:
+            assert FrameReader(most=99).receive(data) == [
+                Frame(1, bytes([verb]), {})]
+        else:
+            with pytest.raises(FaasError, match="the bytes are no frame"):
+                FrameReader(most=99).receive(data)
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\x80\xfe", b"caf\xe9"])
+def test_bytes_that_are_no_text_pass_a_meta_both_ways(raw):
+    """Lua writes them as they are; we write them as lone surrogates."""
+    data = b'{"a":"' + raw + b'"}'
+    text = raw.decode("utf-8", "surrogateescape")
+    [frame] = FrameReader(most=99).receive(
+        frame_bytes(9 + len(data), len(data), data))
+    assert frame.meta == {"a": text}
+    again = frame_encode(frame)
+    assert again.isascii() or b"\\udc" in again
+    assert FrameReader(most=99).receive(again) == [frame]
 
 
 @pytest.mark.parametrize("data", [
@@ -182,12 +210,110 @@ def test_a_worker_ends_when_its_channel_does(nursery):
     nursery.end(worker.pid)
 
 
+# What a function may ask in the middle of its call
+
+
+@pytest.fixture
+def link():
+    """A worker's Channel, and the platform's end of it."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(20)
+    with ours, theirs:
+        yield Channel(theirs), ours
+
+
+def test_a_question_goes_out_and_its_answer_comes_back(link):
+    channel, ours = link
+    for number, value in enumerate(["41", None, 1.5, {"a": [True]}, "\udcff"],
+                                   1):
+        ours.sendall(frame_encode(Frame(number, b"A", {"value": value})))
+        assert channel.question("kv.get", "hits", number) == value
+        assert hear(ours, 1) == [Frame(number, b"Q", {
+            "do": "kv.get", "args": ["hits", number]})]
+
+
+def test_an_answer_without_a_value_is_none_and_an_error_is_raised(link):
+    channel, ours = link
+    ours.sendall(frame_encode(Frame(1, b"A", {})))
+    assert channel.question("kv.get", "a") is None
+    ours.sendall(frame_encode(Frame(2, b"A", {"error": "the key is long"})))
+    with pytest.raises(ValueError, match="^the key is long$"):
+        channel.question("kv.get", "a")
+
+
+def test_an_answer_may_come_one_byte_at_a_time(link):
+    channel, ours = link
+    data = frame_encode(Frame(1, b"A", {"value": "41"}))
+
+    def dribble():
+        for byte in data:
+            ours.sendall(bytes([byte]))
+    sender = threading.Thread(target=dribble)
+    sender.start()
+    assert channel.question("kv.get", "a") == "41"
+    sender.join()
+
+
+def test_what_comes_behind_an_answer_is_not_lost(link):
+    channel, ours = link
+    call = Frame(8, b"C", {}, b"the next call")
+    ours.sendall(frame_encode(Frame(1, b"A", {"value": 1}))
+                 + frame_encode(call))
+    assert channel.question("kv.get", "a") == 1
+    assert channel.receive() == call
+
+
+def test_a_question_to_a_platform_that_is_gone_ends_the_worker(link):
+    channel, ours = link
+    ours.close()
+    with pytest.raises((SystemExit, BrokenPipeError)):
+        channel.question("kv.get", "a")
+
+
+def test_a_channel_that_ends_gives_no_frame(link):
+    channel, ours = link
+    ours.sendall(frame_encode(FRAMES[0])[:-1])
+    ours.close()
+    assert channel.receive() is None
+
+
+def test_many_threads_of_a_function_may_ask_and_each_gets_its_answer(link):
+    channel, ours = link
+    asked, got = 8 * 50, []
+
+    def ask_all(thread):
+        for number in range(50):
+            word = f"{thread}-{number}"
+            got.append(channel.question("kv.get", word) == word)
+    threads = [threading.Thread(target=ask_all, args=[number], daemon=True)
+               for number in range(8)]
+    for thread in threads:
+        thread.start()
+    reader, seen = FrameReader(most=1 << 20), []
+    while len(seen) < asked:
+        for frame in reader.receive(ours.recv(65536)):
+            seen.append(frame.id)
+            ours.sendall(frame_encode(Frame(frame.id, b"A", {
+                "value": frame.meta["args"][0]})))
+    for thread in threads:
+        thread.join(20)
+    assert got == [True] * asked
+    assert sorted(seen) == [*range(1, asked + 1)]       # none comes twice
+
+
 def test_an_exception_becomes_a_frame_with_its_name_and_text():
     def handler(meta, body):
         return body[9]
     frame = faas.answer(handler, Frame(7, b"C", {}, b"hi"))
     assert frame == Frame(7, b"E", {
         "kind": "crashed", "sentence": "IndexError: index out of range"})
+
+
+def test_a_frame_names_the_line_where_it_is_known():
+    error = FaasError("crashed", "it broke")
+    assert "line" not in faas.error_frame(7, error).meta
+    error.line = 12
+    assert faas.error_frame(7, error).meta["line"] == 12
 
 
 def test_a_refusal_of_ours_keeps_its_kind():
@@ -594,6 +720,297 @@ def test_a_worker_that_was_gone_before_the_call_was_not_asked():
     eventually(lambda: not is_alive(worker.pid))
     assert ask(worker).start == ""
     assert not os.path.exists(f"/proc/{worker.pid}")
+
+
+# Its questions, and its lines for the log
+
+ASKING = """
+import json
+def ask(number, do, *args):
+    say(b"Q", number, json.dumps({"do": do, "args": args}).encode())
+    return heard(number)
+
+def heard(number):
+    head = b""
+    while len(head) < 13:
+        head += os.read(3, 13 - len(head))
+    size, found, verb, m = struct.unpack(">IIcI", head)
+    rest = b""
+    while len(rest) < size - 9:
+        rest += os.read(3, size - 9 - len(rest))
+    assert (found, verb, size - 9) == (number, b"A", m)
+    return rest
+"""
+
+
+def asking(text, **limits):
+    return by_hand(ASKING + textwrap.dedent(text), **limits)
+
+
+class Told:
+    """A `tell` that answers from a dict, and keeps what it was asked."""
+
+    def __init__(self, **answers):
+        self.answers, self.asked = answers, []
+
+    def __call__(self, do, arguments, deadline):
+        self.asked.append((do, arguments, deadline))
+        found = self.answers.get(do)
+        if isinstance(found, BaseException):
+            raise found
+        return found() if callable(found) else found
+
+
+def test_a_workers_question_is_answered_in_the_middle_of_its_call():
+    told, when = Told(get={"a": [1, "ü"]}), soon()
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        hear()
+        say(b"R", 1, body=ask(9, "get", "x", 1, None))
+        """), soon(), told)
+    run = worker.ask({}, b"", when)
+    assert run.out == b'{"value": {"a": [1, "\\u00fc"]}}'
+    assert told.asked == [("get", ["x", 1, None], when)]
+    worker.end()
+
+
+def test_questions_in_one_piece_are_answered_in_their_order():
+    told = Told(one=1, two=2)
+    worker = Worker(HERE, asking("""
+        def bytes_of(number, do):
+            meta = b'{"do": "%s", "args": []}' % do
+            return struct.pack(">IIcI", 9 + len(meta), number, b"Q",
+                               len(meta)) + meta
+        say(b"H", 0)
+        hear()
+        os.write(3, bytes_of(5, b"one") + bytes_of(3, b"two"))
+        say(b"R", 1, body=heard(5) + heard(3))
+        """), soon(), told)
+    assert ask(worker).out == b'{"value": 1}{"value": 2}'
+    worker.end()
+
+
+def test_a_question_that_is_refused_is_answered_with_its_sentence():
+    told = Told(get=FaasError("too_large", "the key is longer"))
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        hear()
+        say(b"R", 1, body=ask(1, "get"))
+        """), soon(), told)
+    run = ask(worker)
+    assert (run.error, run.out) == (None, b'{"error": "the key is longer"}')
+    assert worker.alive
+    worker.end()
+
+
+def test_who_may_ask_nothing_is_told_so():
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        hear()
+        say(b"R", 1, body=ask(1, "kv.get", "hits"))
+        """), soon())
+    assert ask(worker).out == (
+        b'{"error": "functions of this tongue may not ask for kv.get"}')
+    worker.end()
+
+
+def test_a_worker_may_ask_while_it_loads():
+    told = Told(get="secret")
+    worker = Worker(HERE, asking("""
+        loaded = ask(4, "get")
+        say(b"H", 0)
+        hear()
+        say(b"R", 1, body=loaded)
+        """), soon(), told)
+    assert ask(worker).out == b'{"value": "secret"}'
+    worker.end()
+
+
+def test_a_question_without_words_is_asked_all_the_same():
+    told = Told()
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        hear()
+        say(b"Q", 1)
+        say(b"R", 1, body=heard(1))
+        """), soon(), told)
+    assert ask(worker).out == b'{"value": null}'
+    assert told.asked[0][:2] == (None, None)
+    worker.end()
+
+
+def test_a_worker_that_answers_before_it_was_answered_is_in_step_again():
+    told = Told(get=1)
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        for number in 1, 2:
+            while True:
+                head = os.read(3, 13)
+                size, found, verb, m = struct.unpack(">IIcI", head)
+                os.read(3, size - 9)
+                if verb == b"C":
+                    break
+            say(b"Q", 1, b'{"do": "get"}')
+            say(b"R", number, body=b"%d" % number)
+        stay()
+        """), soon(), told)
+    assert [ask(worker, b"x").out, ask(worker, b"x").out] == [b"1", b"2"]
+    worker.end()
+
+
+def test_an_answer_of_megabytes_reaches_a_worker_that_reads_slowly():
+    told = Told(get="x" * 3_000_000)
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        hear()
+        say(b"R", 1, body=b"%d" % len(ask(1, "get")))
+        """), soon(), told)
+    assert ask(worker).out == b"3000013"
+    worker.end()
+
+
+def test_a_worker_that_asks_and_does_not_read_meets_its_deadline():
+    told = Told(get="x" * 3_000_000)
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        hear()
+        say(b"Q", 1, b'{"do": "get"}')
+        stay()
+        """), soon(), told)
+    error = ask(worker, deadline=soon(0.5)).error
+    assert (error.kind, str(error)) == (
+        "timeout", "its worker did not read the call within 0.5 s")
+    assert not worker.alive and not os.path.exists(f"/proc/{worker.pid}")
+
+
+def test_a_worker_that_asks_without_end_meets_its_deadline():
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        hear()
+        while True:
+            ask(1, "get")
+        """), soon(), Told())
+    error = ask(worker, deadline=soon(0.5)).error
+    assert (error.kind, str(error)) == ("timeout",
+                                        "it ran longer than 0.5 s")
+
+
+def test_a_question_may_be_as_long_as_an_answer_and_not_much_longer():
+    told = Told()
+    worker = Worker(HERE, asking("""
+        say(b"H", 0)
+        for number in 1, 2:
+            hear()
+            ask(1, "get", "x" * (100_000 * number))
+            say(b"R", number)
+        """, output=50_000), soon(), told)
+    assert ask(worker, b"x").error is None
+    error = ask(worker, b"x").error
+    assert (error.kind, str(error)) == (
+        "too_large", "it wrote more than its 50000 bytes of output")
+    assert len(told.asked) == 1
+
+
+def test_who_answers_and_breaks_leaves_no_worker_in_mid_call():
+    """Nobody would know which of its frames belongs to which call."""
+    for failure in ZeroDivisionError("oops"), OSError("no disk"):
+        worker = Worker(HERE, asking("""
+            say(b"H", 0)
+            hear()
+            ask(1, "get")
+            stay()
+            """), soon(), Told(get=failure))
+        with pytest.raises(type(failure)):
+            ask(worker)
+        assert not worker.alive and not os.path.exists(f"/proc/{worker.pid}")
+
+
+def test_lines_for_the_log_stand_among_what_is_printed_in_order():
+    worker = Worker(HERE, by_hand("""
+        say(b"H", 0)
+        for number in 1, 2:
+            hear()
+            print("printed", number, flush=True)
+            say(b"L", 0, b'{"level": "info"}', b"told %d" % number)
+            print("printed again", flush=True)
+            say(b"L", 0, b'{"level": "error"}', b"\\xff two\\nlines")
+            say(b"R", number)
+        """), soon())
+    for number in b"1", b"2":
+        assert ask(worker, b"x").log == (
+            b"printed %b\n[info] told %b\nprinted again\n"
+            b"[error] \xff two\nlines\n" % (number, number))
+    worker.end()
+
+
+def test_lines_for_the_log_are_bounded_as_what_is_printed():
+    worker = Worker(HERE, by_hand("""
+        say(b"H", 0)
+        hear()
+        while True:
+            say(b"L", 0, b'{"level": "info"}', b"x" * 1000)
+        """, output=50_000), soon())
+    run = ask(worker)
+    assert (run.error.kind, str(run.error)) == (
+        "too_large", "it wrote more than its 50000 bytes of output")
+    assert len(run.log) < 60_000 and not worker.alive
+
+
+@pytest.mark.parametrize("meta", [
+    b"{}", b'{"level": 5}', b'{"level": ["a"]}', b'{"level": "\\udcff"}',
+    b'{"level": "\xff"}', b'{"level": "a\\nb"}', b'{"level": {}}',
+    b'{"level": "' + b"x" * 1000 + b'"}'])
+def test_a_level_that_is_none_harms_only_its_line(meta):
+    worker = Worker(HERE, by_hand(f"""
+        say(b"H", 0)
+        hear()
+        say(b"L", 0, {meta!r}, b"told")
+        say(b"R", 1, body=b"ok")
+        """), soon())
+    run = ask(worker)
+    assert (run.out, run.error) == (b"ok", None)
+    assert run.log.endswith(b"] told\n") and run.log.count(b"\n") == 1
+    assert len(run.log) < 50
+    worker.end()
+
+
+def test_a_worker_that_speaks_while_idle_is_not_healthy():
+    worker = Worker(HERE, by_hand("""
+        say(b"H", 0)
+        say(b"L", 0, b'{"level": "info"}', b"unasked")
+        stay()
+        """), soon())
+    eventually(lambda: not worker.healthy())
+    worker.end()
+
+
+def test_a_function_that_asks_in_python_is_answered(nursery, tmp_path):
+    (tmp_path / "main.py").write_text(textwrap.dedent("""
+        def handler(ctx, event):
+            ctx.log.warn("asked for " + event["body"])
+            return {"body": ctx.kv.get(event["body"])}
+        """))
+    program = Program((), str(tmp_path), dict(SHELL_ENV), Limits(), "python")
+    told = Told(**{"kv.get": "41"})
+    worker = Worker(nursery, program, soon(), told)
+    run = worker.ask({"ctx": {}, "event": {}}, b"hits", soon())
+    assert (run.out, run.error) == (b"41", None)
+    assert run.log == b"[warn] asked for hits\n"
+    assert told.asked[0][:2] == ("kv.get", ["hits"])
+    worker.end()
+
+
+def test_a_failure_names_its_line_where_the_worker_does():
+    for line, found in (b"7", 7), (b"null", 0), (b'"7"', 0), (b"[]", 0):
+        worker = Worker(HERE, by_hand(f"""
+            say(b"H", 0)
+            hear()
+            say(b"E", 1, b'{{"kind": "crashed", "sentence": "no", "line": '
+                + {line!r} + b"}}")
+            """), soon())
+        error = ask(worker).error
+        assert (str(error), error.line) == ("no", found)
+        worker.end()
 
 
 def test_a_worker_that_dies_before_it_read_the_whole_call_says_how():
