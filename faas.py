@@ -9724,7 +9724,7 @@ TEXT, FLAG, COUNT = ({"type": name} for name in
 NUMBER = {"type": "number"}
 OPEN = {"type": "object", "additionalProperties": True}
 TYPED_TEXT = "text/plain"
-WHOLE = {**COUNT, "minimum": 0}
+NATURAL = {**COUNT, "minimum": 0}
 
 
 def maybe(schema):
@@ -9763,16 +9763,16 @@ def exactly(optional="", **members):
 
 def page_of(name, schema, **more):
     """Describe a page of FaaS-Go's API."""
-    return exactly(pagination=exactly(total=WHOLE, limit=WHOLE, offset=WHOLE),
+    return exactly(pagination=exactly(total=NATURAL, limit=NATURAL, offset=NATURAL),
                   **{name: listed(schema)}, **more)
 
 
-THREADS = maybe({**WHOLE, "maximum": 64})
-FN = exactly(name=TEXT, tongue=TEXT, version=WHOLE, digest=TEXT, threads=WHOLE,
+THREADS = maybe({**NATURAL, "maximum": 64})
+FN = exactly(name=TEXT, tongue=TEXT, version=NATURAL, digest=TEXT, threads=NATURAL,
             timeout=NUMBER, env=listed(TEXT), source=TEXT, note=TEXT)
-EXECUTION = exactly(id=TEXT, function=TEXT, version=WHOLE, trigger=TEXT,
+EXECUTION = exactly(id=TEXT, function=TEXT, version=NATURAL, trigger=TEXT,
                    started=NUMBER, duration=NUMBER, start=TEXT, status=TEXT,
-                   bytes_in=WHOLE, bytes_out=WHOLE, error=TEXT, code=WHOLE)
+                   bytes_in=NATURAL, bytes_out=NATURAL, error=TEXT, code=NATURAL)
 ENV = {"type": "object", "maxProperties": 100, "propertyNames": {
            "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,99}$"},
        "additionalProperties": {**TEXT, "maxLength": 10000, "pattern":
@@ -9780,22 +9780,22 @@ ENV = {"type": "object", "maxProperties": 100, "propertyNames": {
 FULL_ENV = {**ENV, "additionalProperties": {
     **TEXT, "maxLength": 10000, "pattern": r"^[^\x00]*[!-~][^\x00]*$"}}
 
-LUNAR_VERSION = exactly(id=TEXT, function_id=TEXT, version=WHOLE, code=TEXT,
-                       created_at=WHOLE, created_by=maybe(TEXT),
+LUNAR_VERSION = exactly(id=TEXT, function_id=TEXT, version=NATURAL, code=TEXT,
+                       created_at=NATURAL, created_by=maybe(TEXT),
                        is_active=FLAG)
 LUNAR_FN = {"id": TEXT, "name": TEXT, "description": TEXT, "env_vars": ENV,
-            "disabled": FLAG, "retention_days": maybe(WHOLE),
+            "disabled": FLAG, "retention_days": maybe(NATURAL),
             "cron_schedule": maybe(TEXT), "save_response": FLAG,
             "cron_status": {"enum": ["active", "paused"]},
-            "created_at": WHOLE, "updated_at": WHOLE}
+            "created_at": NATURAL, "updated_at": NATURAL}
 LUNAR_WHOLE_FN = exactly(**LUNAR_FN, active_version=LUNAR_VERSION)
 LUNAR_RUN = {"id": TEXT, "function_id": TEXT, "function_version_id": TEXT,
              "status": {"enum": ["pending", "success", "error"]},
-             "duration_ms": WHOLE, "error_message": maybe(TEXT),
-             "trigger": TEXT, "created_at": WHOLE}
+             "duration_ms": NATURAL, "error_message": maybe(TEXT),
+             "trigger": TEXT, "created_at": NATURAL}
 LUNAR_KEPT = {"event_json": maybe(TEXT), "response_json": maybe(TEXT)}
 LUNAR_LINE = exactly(level={"enum": [0, 1, 2, 3]}, message=TEXT,
-                    created_at=WHOLE)
+                    created_at=NATURAL)
 LUNAR_CHANGE = {**record(
     name=maybe({**TEXT, "minLength": 1, "maxLength": 100}), code=maybe(TEXT),
     description=maybe({**TEXT, "maxLength": 500}), disabled=maybe(FLAG),
@@ -9808,13 +9808,13 @@ LUNAR_NEW = record(
     tongue={"enum": [name for name, tongue in TONGUES.items()
                      if tongue.text in tongue.marks] + [None]},
     code={**TEXT, "minLength": 1})
-LUNAR_DIFF = exactly(old_version=WHOLE, new_version=WHOLE, diff=listed(exactly(
-    "old_line new_line", old_line=WHOLE, new_line=WHOLE, content=TEXT,
+LUNAR_DIFF = exactly(old_version=NATURAL, new_version=NATURAL, diff=listed(exactly(
+    "old_line new_line", old_line=NATURAL, new_line=NATURAL, content=TEXT,
     line_type={"enum": ["unchanged", "added", "removed"]})))
 LUNAR_NEXT = exactly(
     "cron_schedule cron_status is_paused next_run next_run_human",
     has_schedule=FLAG, cron_schedule=TEXT, cron_status=TEXT, is_paused=FLAG,
-    next_run=maybe(WHOLE), next_run_human=TEXT)
+    next_run=maybe(NATURAL), next_run_human=TEXT)
 DONE = exactly("error", success=FLAG, error=TEXT)
 DEPLOYED = {200: TYPED_TEXT}
 # What a path or a query may bring. FaaS-Go forgives any limit and offset.
@@ -9825,7 +9825,7 @@ PARTS = {"name": NAMED, "version": NUMBERED, "old": NUMBERED, "new": NUMBERED,
          "ident": {**TEXT, "minLength": 1}, "rest": {
              **TEXT, "pattern": r"^[^\x00]+$"}}
 QUERY = {"name": {**TEXT, "pattern": f"^({NAME.pattern})?$"},
-         "limit": {**WHOLE, "maximum": 9999}, "offset": TEXT,
+         "limit": {**NATURAL, "maximum": 9999}, "offset": TEXT,
          "trigger": TEXT}
 
 LIST = {"type": ["array", "null"]}
@@ -9961,7 +9961,7 @@ ROUTES = (
           gives={204: None}),
     Route("GET", "/-/functions/{name}/versions", "ours", "manage",
           "a function's versions, the newest first", own_versions,
-          gives={200: listed(exactly(number=WHOLE, tongue=TEXT, digest=TEXT,
+          gives={200: listed(exactly(number=NATURAL, tongue=TEXT, digest=TEXT,
                                     created=NUMBER, active=FLAG))}),
     Route("POST", "/-/functions/{name}/rollback", "ours", "manage",
           "let another version serve", own_rollback,
@@ -10032,7 +10032,8 @@ def operation_of(route, method):
     answers = {str(status): {"description": when, "content": no} for
                status, when in refusals_of(route).items()}
     if route.gives is None:
-        answers = {"default": {"description": "what the function answers"}}
+        answers = {**(answers if route.guard != "open" else {}),
+                   "default": {"description": "what the function answers"}}
     answers |= {str(status): {"description": "as asked", "content":
                               {**(no if status >= 400 else {}),
                                **media(schema)}}

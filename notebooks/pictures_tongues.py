@@ -9,6 +9,7 @@ Made of the same marks as those in pictures.py, which says how they work.
     Grid       what became of each case     a table with painted cells
     Routes     what each face serves        one line per route
     Blocks     how a tar is built           a strip, and what lacks of it
+    Tail       the end of it, in bytes      a ruler that goes on past it
     Cuts       where a message may be cut   one thin bar per place
     Paths      which methods a path has     a dot for each
     Beside     two pictures in a row
@@ -27,7 +28,7 @@ import textwrap
 import faas
 from pictures import (COLOURS, FAINT, INK, PAPER, WIDTH, Picture, Sequence,
                       arrow, box, line, text, wide)
-from pictures_more import STRONG, Page, dot
+from pictures_more import STRONG, Page, dot, told
 
 
 # Listening ------------------------------------------------------------------
@@ -96,22 +97,33 @@ def frames_of(tap):
             for frame in readers[ours].receive(data)]
 
 
+def tap_visitor(visitor):
+    """Tap each connection that a server's Visitor makes; give their list."""
+    connect, taps = visitor.connect, []
+
+    def connect_and_tap(deadline):
+        connect(deadline)
+        if not isinstance(visitor.connection.sock, Tap):
+            visitor.connection.sock = Tap(visitor.connection.sock)
+            taps.append(visitor.connection.sock)
+    visitor.connect = connect_and_tap
+    return taps
+
+
 SEEN = {}       # an id that was drawn: what stands for it
 
 
 def still(data):
     """Put fixed ids, dates and times in place of those of this run.
 
-    They are of the same length, so that each byte stays in its place. The
-    same id is replaced by the same one wherever it comes.
+    The same id is replaced by the same one wherever it comes.
 
     >>> still(b"Date: Fri, 20 Nov 2026 08:50:39 GMT")
     b'Date: Sun, 06 Nov 1994 08:49:37 GMT'
     """
     data = re.sub(rb"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT",
                   b"Sun, 06 Nov 1994 08:49:37 GMT", data)
-    data = re.sub(rb"dur=\d+\.\d{3}", lambda m: b"dur=" + b"0" * (
-        len(m[0]) - 8) + b".100", data)
+    data = re.sub(rb"dur=\d+\.\d{3}", b"dur=0.100", data)
     data = re.sub(rb"(_at\": ?)\d{10}", rb"\g<1>0784111777", data)
     data = re.sub(rb"(Duration-Ms: )\d+", rb"\g<1>0", data)
     return re.sub(rb"\b0[0-9a-f]{19}\b|(?<=ver_)0[0-9a-f]{19}(?=_)",
@@ -201,7 +213,7 @@ class Cards(Picture):
             if beside:
                 marks.append(text(x + w + 6, y + 9, caption, size=10,
                                   fill=FAINT))
-            elif caption:
+            elif caption and len(row) > 1:
                 marks.append(text(x + 4, y + high + 6, caption, size=10,
                                   fill=FAINT))
                 high += 15
@@ -476,6 +488,39 @@ class Columns(Picture):
                        9, FAINT)
 
 
+def glance(talks):
+    """Make Columns of {face: [(request, answer), ...]}; None is no talk."""
+    columns = {}
+    for face, pairs in talks.items():
+        columns[face] = []
+        for pair in pairs:
+            if isinstance(pair, str):       # no bytes at all
+                columns[face] += [(pair, "plain", 0), None, None, None, None]
+                continue
+            for i, data in enumerate(map(still, pair)):
+                head, _, body = data.partition(b"\r\n\r\n")
+                first, *fields = head.split(b"\r\n")
+                names = ", ".join(words_of(one.partition(b":")[0])
+                                  for one in fields)
+                columns[face].append((words_of(first), "one", None))
+                if i == 0:
+                    columns[face].append((names, "plain", len(head) + 4))
+                columns[face].append((words_of(body, 75) or "no body",
+                                      "three", len(body)))
+    rows = "request,its head,its body,answer,its body".split(",")
+    return Columns(columns, "The same function, the same call", rows * 2)
+
+
+def status_cell(answer):
+    """Make a Grid's cell of an HTTP answer: its status and its words."""
+    head, _, body = still(answer).partition(b"\r\n\r\n")
+    status = int(head[9:12])
+    words = words_of(body.splitlines()[0] if body else b"")
+    words = words[:83] + "…" if len(words) > 84 else words
+    return (f"{status} {words}", "good" if status < 400 else
+            "two" if status < 500 else "bad")
+
+
 class Grid(Picture):
     """What became of each case: rows of (words, colour), after a name.
 
@@ -577,6 +622,44 @@ class Blocks(Picture):
             x, at = x + w, at + size
         marks.append(text(x + 1, 8, at, size=10, fill=FAINT))
         return x + 40, 74, marks
+
+
+class Tail(Picture):
+    """The last bytes of something, at their offsets, and some that lack.
+
+    >>> Tail(b"the end", 3, 2, "an end")
+    <Tail: an end>
+    """
+
+    CELL = 38
+
+    def __init__(self, data, last, lack, title=""):
+        self.data, self.last, self.lack = bytes(data), last, lack
+        self.title = title
+
+    def draw(self):
+        marks, first = [], len(self.data) - self.last
+        for i in range(self.last + self.lack):
+            x, at = 10 + i * self.CELL, first + i
+            marks.append(text(x + self.CELL / 2, 6, at, "middle", 10, FAINT))
+            if i < self.last:
+                byte = self.data[at]
+                letter = chr(byte) if 32 < byte < 127 else "·"
+                marks += [box(x, 14, self.CELL, 26, "three"),
+                          text(x + self.CELL / 2, 27, f"{byte:02x}",
+                               "middle"),
+                          text(x + self.CELL / 2, 49, letter, "middle", 11,
+                               FAINT)]
+            else:
+                x2 = x + self.CELL
+                marks += [line(x, 14, x2, 14, dashed=True),
+                          line(x, 40, x2, 40, dashed=True),
+                          line(x2, 14, x2, 40, dashed=True)]
+        x = 10 + self.last * self.CELL
+        marks += [line(x, 10, x, 70, INK),
+                  text(x - 6, 66, "arrives", "end", 11),
+                  text(x + 6, 66, "never arrives", size=11)]
+        return max(x + self.lack * self.CELL, x + 110), 74, marks
 
 
 class Cuts(Picture):

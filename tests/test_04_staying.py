@@ -925,21 +925,20 @@ def test_who_answers_and_breaks_leaves_no_worker_in_mid_call():
         assert not worker.alive and not os.path.exists(f"/proc/{worker.pid}")
 
 
-def test_lines_for_the_log_stand_among_what_is_printed_in_order():
+def test_what_was_printed_before_a_line_for_the_log_stands_before_it():
     worker = Worker(HERE, by_hand("""
         say(b"H", 0)
         for number in 1, 2:
             hear()
             print("printed", number, flush=True)
             say(b"L", 0, b'{"level": "info"}', b"told %d" % number)
-            print("printed again", flush=True)
             say(b"L", 0, b'{"level": "error"}', b"\\xff two\\nlines")
             say(b"R", number)
         """), soon())
     for number in b"1", b"2":
         assert ask(worker, b"x").log == (
-            b"printed %b\n[info] told %b\nprinted again\n"
-            b"[error] \xff two\nlines\n" % (number, number))
+            b"printed %b\n[info] told %b\n[error] \xff two\nlines\n"
+            % (number, number))
     worker.end()
 
 
@@ -974,12 +973,16 @@ def test_a_level_that_is_none_harms_only_its_line(meta):
     worker.end()
 
 
-def test_a_worker_that_speaks_while_idle_is_not_healthy():
-    worker = Worker(HERE, by_hand("""
+def test_a_worker_that_speaks_while_idle_is_not_healthy(tmp_path):
+    worker = Worker(HERE, by_hand(f"""
         say(b"H", 0)
-        say(b"L", 0, b'{"level": "info"}', b"unasked")
+        while not os.path.exists("{tmp_path}/go"):
+            time.sleep(0.005)
+        say(b"L", 0, b'{{"level": "info"}}', b"unasked")
         stay()
         """), soon())
+    assert worker.healthy()
+    (tmp_path / "go").touch()
     eventually(lambda: not worker.healthy())
     worker.end()
 

@@ -498,15 +498,15 @@ func fn(data string, headers map[string]string) (string, error) {
 
 
 @pytest.fixture(scope="module")
-def go_binary(tmp_path_factory):
+def go_binary(tmp_path_factory, go_cache):
     go = tool("go")
     folder = tmp_path_factory.mktemp("go")
     (folder / "fn.go").write_text(FN_GO)
     (folder / "go.mod").write_text("module main\n")
     (folder / "faas_main.go").write_text(GO_SHIM)
-    cache = os.environ.get("GOCACHE", str(folder / "cache"))
-    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "GOCACHE": cache,
-           "GOPROXY": "off", "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"}
+    env = {"PATH": os.environ["PATH"], "HOME": str(folder),
+           "GOCACHE": go_cache, "GOPROXY": "off", "CGO_ENABLED": "0",
+           "GOTOOLCHAIN": "local"}
     subprocess.run([go, "build", "-o", "faas_fn", "."], cwd=folder, env=env,
                    check=True, timeout=300)
     return folder / "faas_fn"

@@ -7,18 +7,22 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import zipfile
 
 import pytest
 from conftest import FAAS, ROOT, eventually, zip_of
 
 from faas import (MAX_ENTRIES, MAX_UNPACKED, Bounds, Call, FaasError,
-                  Function, Item, Platform, Shelf, clean_path, digest_of,
-                  fingerprint, pack_tar, read_bundle, read_folder)
+                  Function, Item, Platform, Settings, Shelf, clean_path,
+                  digest_of, fingerprint, new_id, pack_tar, read_bundle,
+                  read_folder, settings_of)
 
 # 6.1 Bundles
 
@@ -608,7 +612,9 @@ def test_what_is_not_there_cannot_be_activated(shelf, name, number):
 def test_the_shelf_is_the_same_after_a_restart(shelf, tmp_path):
     digest, folder = shelf.place("f", "binary", FILES)
     fn = Function("f", "binary", folder, digest=digest, threads=3,
-                  env={"COLOUR": "red"}, source="folder")
+                  env={"COLOUR": "red"}, source="folder", id="06f1",
+                  settings=Settings("a label", "what it does", True, 7, True,
+                                    "@daily"))
     fn = shelf.publish(fn._replace(limits=fn.limits._replace(timeout=7)), 0)
     shelf.annotate("f", "a note", "beef")
     again = Shelf(tmp_path.as_posix())
@@ -632,6 +638,186 @@ def test_remove_forgets_all_versions_and_their_files(shelf):
     assert shelf.remove("f") and not shelf.remove("f")
     assert os.listdir(shelf.folder) == ["g"] and shelf.versions("f") == []
     assert put(shelf, b"9") == 1            # and it begins again
+
+
+# Settings, and versions that go
+
+
+def test_settings_are_kept_apart_from_versions(shelf, tmp_path):
+    put(shelf, b"1"), put(shelf, b"2"), put(shelf, b"3")
+    [fn] = shelf.functions("f")
+    fn = fn._replace(env={"A": "1"}, settings=Settings("label", disabled=True))
+    shelf.configure(fn)
+    assert shelf.functions("f") == [fn]
+    shelf.activate("f", 1)
+    shelf.forget_version("f", 3)
+    assert shelf.functions("f")[0].settings == fn.settings
+    again = Shelf(tmp_path.as_posix())
+    assert again.functions("f")[0].settings == fn.settings
+    again.close()
+
+
+@pytest.mark.parametrize("text, settings", [
+    ("{}", Settings()), ('{"label": "a"}', Settings("a")),
+    ('{"disabled": true, "colour": "red"}', Settings(disabled=True))])
+def test_settings_of_another_faas_py_are_read_as_far_as_known(text, settings):
+    assert settings_of(text) == settings
+
+
+def test_a_version_is_forgotten_with_its_files(shelf):
+    for text in b"1", b"2", b"3":
+        put(shelf, text)
+    put(shelf, b"1", "g")
+    digests = {version.number: version.digest
+               for version in shelf.versions("f")}
+    shelf.forget_version("f", 2)
+    assert [version.number for version in shelf.versions("f")] == [3, 1]
+    assert on_disk(shelf) == sorted([digests[1], digests[3]])
+    assert shelf.functions("f")[0].version == 3
+    assert len(on_disk(shelf, "g")) == 1
+    assert put(shelf, b"2") == 4            # The same bytes are new again.
+
+
+@pytest.mark.parametrize("name, number, kind", [
+    ("f", 2, "bad_input"), ("f", 3, "not_found"), ("f", 0, "not_found"),
+    ("g", 1, "not_found")])
+def test_the_active_version_and_what_is_not_there_cannot_be_forgotten(
+        shelf, name, number, kind):
+    put(shelf, b"1"), put(shelf, b"2")
+    before = on_disk(shelf)
+    with pytest.raises(FaasError) as error:
+        shelf.forget_version(name, number)
+    assert error.value.kind == kind
+    assert on_disk(shelf) == before and len(shelf.versions("f")) == 2
+
+
+def test_the_shelf_knows_when_a_function_came(shelf):
+    put(shelf, b"1")
+    digest, folder = shelf.place("f", "binary", {"fn.sh": Item(b"2")})
+    shelf.publish(Function("f", "binary", folder, digest=digest), now=99.0)
+    assert shelf.created() == {"f": 1.5}    # the first time
+    assert shelf.known("f").digest == digest and shelf.known("g") is None
+
+
+def test_ids_sort_by_time_and_two_processes_do_not_agree():
+    ids = [new_id(now) for now in (0.0, 0.001, 1.0, 1e9, 4e9)]
+    assert ids == sorted(ids) and {len(one) for one in ids} == {20}
+    assert len({new_id(1.0) for _ in range(1000)}) == 1000
+    said = subprocess.run([sys.executable, "-c", "import faas\n"
+                           "print(faas.new_id(1.0))"], cwd=ROOT, text=True,
+                          capture_output=True, check=True).stdout.strip()
+    assert said[:12] == new_id(1.0)[:12] and said != new_id(1.0)
+
+
+# A data folder that an older faas.py has left, from before there were ids,
+# settings and the statuses of answers.
+
+OLD_TABLES = """
+CREATE TABLE functions (
+    name TEXT PRIMARY KEY, active INTEGER NOT NULL, threads INTEGER NOT NULL,
+    env TEXT NOT NULL, timeout REAL NOT NULL, source TEXT NOT NULL,
+    seen TEXT NOT NULL, note TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE versions (
+    function TEXT NOT NULL REFERENCES functions ON DELETE CASCADE,
+    number INTEGER NOT NULL, tongue TEXT NOT NULL, digest TEXT NOT NULL,
+    created REAL NOT NULL,
+    PRIMARY KEY (function, number), UNIQUE (function, digest));
+CREATE TABLE executions (
+    id TEXT PRIMARY KEY, function TEXT NOT NULL, version INTEGER NOT NULL,
+    trigger TEXT NOT NULL, started REAL NOT NULL, duration REAL NOT NULL,
+    start TEXT NOT NULL, status TEXT NOT NULL, bytes_in INTEGER NOT NULL,
+    bytes_out INTEGER NOT NULL, error TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX executions_of ON executions (function, id);
+"""
+
+
+@pytest.fixture
+def old_home(tmp_path):
+    """The home of an older platform, on which f was deployed twice."""
+    data = tmp_path / "data"
+    (data / "shelf").mkdir(parents=True)
+    database = sqlite3.connect(data / "faas.db")
+    database.executescript("PRAGMA journal_mode=WAL;" + OLD_TABLES)
+    for name, source in ("f", "upload"), ("g", "upload"), ("h", "folder"):
+        digests = []
+        for number in 1, 2:
+            files = {"fn.py": Item(f"def fn(input): return '{name}{number}'"
+                                   .encode())}
+            digests.append(digest_of("python3", files))
+            folder = data / "shelf" / name / digests[-1]
+            folder.mkdir(parents=True)
+            (folder / "fn.py").write_bytes(files["fn.py"].data)
+        with database:
+            database.execute(
+                "INSERT INTO functions VALUES (?,2,3,?,7.5,?,?,'',?)",
+                (name, '{"COLOUR": "red"}', source, digests[1], 1e9))
+            for number in 1, 2:
+                database.execute(
+                    "INSERT INTO versions VALUES (?,?,'python3',?,?)",
+                    (name, number, digests[number - 1], 1e9 + number))
+    yesterday = time.time() - 86400
+    with database:
+        database.execute("INSERT INTO executions VALUES (?,'f',2,'http',"
+                         "?,0.5,'warm','crashed',1,2,'why')",
+                         (new_id(yesterday), yesterday))
+    database.close()
+    return tmp_path.as_posix()
+
+
+def test_what_an_older_faas_py_has_left_is_served_on(old_home):
+    ids = []
+    for start in range(2):                  # The second time, it is ours.
+        with Platform(old_home) as platform:
+            assert [ask(platform, name) for name in "fg"] == ["f2", "g2"]
+            fn = platform.find("f").fn
+            assert (fn.version, fn.threads, fn.env, fn.limits.timeout) == (
+                2, 3, {"COLOUR": "red"}, 7.5)
+            assert fn.settings == Settings() and fn.note == ""
+            assert ask(platform, fn.id) == "f2"
+            ids.append([one.id for one in platform.shelf.functions()])
+            assert platform.rollback(fn.id, 1).version == 1
+            assert ask(platform) == "f1"
+            platform.rollback("f", 2)
+    assert ids[0] == ids[1] and len(set(ids[0])) == 3
+    assert all(len(one) == 20 for one in ids[0])
+
+
+def test_what_an_older_faas_py_remembers_is_remembered_on(old_home):
+    with Platform(old_home) as platform:
+        assert ask(platform) == "f2"
+        new, old = platform.journal.recent("f")
+        assert (old.status, old.error, old.code) == ("crashed", "why", 200)
+        assert (new.status, new.code) == ("ok", 200)
+        found, detail = platform.journal.find(old.id)
+        assert found == old and detail[1:] == ("", "", "")
+        platform.store.set("f", "hits", "1")
+        assert platform.store.get("f", "hits") == "1"
+
+
+def test_what_an_older_faas_py_has_left_can_be_changed(old_home):
+    with Platform(old_home) as platform:
+        platform.configure("f", env={"COLOUR": "blue"}, label="old friend")
+        assert deploy(platform, "new").version == 3
+        assert ask(platform) == "new"
+        platform.forget_version("f", 1)
+        platform.delete("g")
+    with Platform(old_home) as platform:
+        fn = platform.find("f").fn
+        assert (fn.version, fn.env, fn.settings.label) == (
+            3, {"COLOUR": "blue"}, "old friend")
+        assert [one.name for one in platform.shelf.functions()] == ["f", "h"]
+        assert [one.number for one in platform.shelf.versions("f")] == [3, 2]
+
+
+def test_a_folder_that_an_older_faas_py_took_up_is_not_taken_up_again(
+        old_home):
+    folder = os.path.join(old_home, "functions", "h")
+    os.makedirs(folder)
+    with open(os.path.join(folder, "fn.py"), "w") as file:
+        file.write("def fn(input): return 'h2'")
+    with Platform(old_home) as platform:
+        assert ask(platform, "h") == "h2"
+        assert [one.number for one in platform.shelf.versions("h")] == [2, 1]
 
 
 # Deploys, through the platform
@@ -697,6 +883,174 @@ def test_a_function_without_a_timeout_of_its_own_follows_the_platforms(
     with Platform(home, limits=limits._replace(timeout=3)) as platform:
         assert [fn.limits.timeout for fn in
                 (platform.find("f").fn, platform.find("own").fn)] == [3, 7]
+
+
+def test_what_a_deploy_does_not_say_stays_as_it_was(platform):
+    first = deploy(platform, "a", env={"A": "1"}, threads=2, timeout=7,
+                   settings=Settings("label", keep_days=9))
+    second = deploy(platform, "b")
+    assert (second.version, second.id) == (2, first.id)
+    for fn in second, platform.shelf.known("f"):
+        assert (fn.env, fn.threads, fn.limits.timeout, fn.settings) == (
+            {"A": "1"}, 2, 7, Settings("label", keep_days=9))
+    third = deploy(platform, "c", env={}, threads=1, timeout=0)
+    assert (third.env, third.threads) == ({}, 1)
+    assert third.limits.timeout == platform.limits.timeout
+    assert third.settings == second.settings
+
+
+def test_a_deploy_may_bring_settings_and_they_are_on_disk(tmp_path):
+    home = tmp_path.as_posix()
+    with Platform(home) as platform:
+        deploy(platform, "a", settings=Settings("first"))
+        deploy(platform, "b", settings=Settings("second", disabled=True))
+        assert platform.find("f").fn.settings.label == "second"
+    with Platform(home) as platform:
+        assert platform.find("f").fn.settings == Settings("second",
+                                                          disabled=True)
+
+
+def test_a_function_is_known_by_its_id_wherever_by_its_name(platform):
+    ident = deploy(platform, "a").id
+    deploy(platform, "b")
+    assert ask(platform, ident) == "b"
+    assert platform.find(ident).fn.name == "f"
+    assert platform.name_of(ident) == "f" == platform.name_of("f")
+    assert platform.rollback(ident, 1).version == 1 and ask(platform) == "a"
+    assert platform.version(ident, 2)[1] == "def fn(input): return 'b'"
+    platform.forget_version(ident, 2)
+    assert platform.configure(ident, label="new").settings.label == "new"
+    with pytest.raises(FaasError, match="is the id of f") as error:
+        deploy(platform, "c", ident)
+    assert error.value.kind == "conflict"
+    platform.delete(ident)
+    assert ask(platform, ident) == ask(platform) == "not_found"
+    assert deploy(platform, "new").id != ident
+
+
+def test_an_id_is_the_same_after_a_restart_and_new_after_a_delete(tmp_path):
+    home, ids = tmp_path.as_posix(), []
+    for start in range(3):
+        with Platform(home) as platform:
+            if start == 0:
+                ids.append(deploy(platform, "a").id)
+            ids.append(platform.find("f").fn.id)
+            assert ask(platform, ids[0]) == "a"
+            if start == 2:
+                platform.delete("f")
+                assert deploy(platform, "a").id not in ids
+    assert len(set(ids)) == 1
+
+
+def test_a_version_can_be_read_as_it_was(platform):
+    for text in "a", "b":
+        deploy(platform, text)
+    fn, text = platform.version("f", 1)
+    assert (fn.version, text) == (1, "def fn(input): return 'a'")
+    for name, number in ("f", 3), ("g", 1):
+        with pytest.raises(FaasError) as error:
+            platform.version(name, number)
+        assert error.value.kind == "not_found"
+
+
+PID = "import os\ndef fn(input): return f'{os.getpid()} {os.environ.get(input)}'"
+
+
+def test_new_variables_need_new_workers_and_no_new_version(platform):
+    platform.deploy("f", {"fn.py": Item(PID.encode())}, env={"A": "old"})
+
+    def look():
+        return platform.invoke(Call("f", b"A")).body.decode().split()
+    pid, value = look()
+    assert value == "old"
+    assert platform.configure("f", env={"A": "new"}).version == 1
+    assert look()[1] == "new" and look()[0] != pid
+    assert platform.shelf.known("f").env == {"A": "new"}
+    assert len(platform.shelf.versions("f")) == 1
+
+
+def test_settings_cost_no_worker(platform):
+    platform.deploy("f", {"fn.py": Item(PID.encode())}, env={"A": "1"})
+    before = platform.invoke(Call("f", b"A")).body
+    fn = platform.configure("f", label="new", keep_days=7, keep_answers=True)
+    assert fn.settings == Settings("new", "", False, 7, True)
+    platform.configure("f", env={"A": "1"})         # the same as before
+    result = platform.invoke(Call("f", b"A"))
+    assert (result.start, result.body) == ("warm", before)
+    assert platform.shelf.known("f").settings == fn.settings
+
+
+def test_who_asks_for_its_variables_sees_new_ones_in_the_same_worker(
+        platform):
+    platform.deploy("f", {"main.py": Item(
+        b"import os\ndef handler(ctx, event):\n"
+        b"    return {'body': f'{os.getpid()} {ctx.env.get(\"A\")}'}")},
+        env={"A": "old"})
+    pid, value = platform.invoke(Call("f")).body.split()
+    platform.configure("f", env={"A": "new"})
+    assert platform.invoke(Call("f")).body.split() == [pid, b"new"]
+    assert value == b"old"
+
+
+def test_new_variables_may_be_made_of_the_old_ones_by_many_at_once(platform):
+    deploy(platform, "a", env={"FIRST": "1"})
+
+    def add(number):
+        platform.configure("f", lambda env: {**env, f"V{number}": "x"})
+    threads = [threading.Thread(target=add, args=[number])
+               for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(platform.find("f").fn.env) == sorted(
+        ["FIRST", *(f"V{number}" for number in range(12))])
+    assert platform.shelf.known("f").env == platform.find("f").fn.env
+
+
+def test_what_has_no_place_for_settings_refuses_them(platform):
+    path = os.path.join(platform.functions, "script")
+    with open(path, "w") as file:
+        file.write("#!/bin/sh\n")
+    for name, kind in ("script", "conflict"), ("nobody", "not_found"):
+        with pytest.raises(FaasError) as error:
+            platform.configure(name, label="x")
+        assert error.value.kind == kind
+
+
+def test_new_variables_that_a_text_does_not_bear_change_nothing(platform):
+    platform.deploy("f", {"fn.py": Item(
+        b"import os\nint(os.environ['A'])\n"
+        b"def fn(input): return os.environ['A']")}, env={"A": "1"})
+    with pytest.raises(FaasError, match="f does not start"):
+        platform.configure("f", env={"A": "no number"})
+    assert ask(platform) == "1"
+    assert platform.shelf.known("f").env == {"A": "1"}
+    assert len(platform.shelf.versions("f")) == 1
+
+
+def test_a_delete_takes_along_all_that_a_function_had_and_did(platform):
+    text = (b"def handler(ctx, event):\n    ctx.log.info('hi')\n"
+            b"    return {'body': str(ctx.kv.increment('hits'))}")
+    for name in "f", "g":
+        platform.deploy(name, {"main.py": Item(text)}, env={"A": "1"})
+        for _ in range(2):
+            result = platform.invoke(Call(name))
+    assert len(platform.journal.recent("f")) == 2
+    platform.delete("f")
+    assert platform.journal.recent("f") == []
+    assert platform.store.get("f", "hits") is None
+    with pytest.raises(FaasError, match="No logs"):
+        platform.logs.read("f")
+    # The other one has all, and a new f begins anew.
+    assert platform.journal.count("g") == 2
+    assert platform.journal.find(result.id)[1].log == "[info] hi"
+    assert platform.invoke(Call("g")).body == b"3"
+    fn = platform.deploy("f", {"main.py": Item(text)})
+    assert (fn.version, fn.env) == (1, {})
+    assert platform.invoke(Call("f")).body == b"1"
+    rows = platform.journal.read("SELECT count(*) FROM details", ())
+    assert rows == [(4,)]       # of three calls of g, and one of the new f
 
 
 # Every uploaded bundle that is refused leaves nothing.
@@ -885,7 +1239,7 @@ def test_a_marker_that_vanishes_keeps_the_last_good_one(platform, folder):
     assert ask(platform) == "good"
     os.rename(folder.path + "/fn.py", folder.path + "/other.py")
     assert ask(platform) == "good"
-    assert "no fn.sh or fn.py at its top" in platform.listing()[0].note
+    assert "it is no function of any tongue" in platform.listing()[0].note
 
 
 def test_a_rollback_of_a_folder_holds_until_the_next_edit(tmp_path):
@@ -980,6 +1334,27 @@ def test_a_script_is_run_as_it_is_now(platform):
         assert ask(platform, "now.sh") == word
     os.remove(path)
     assert ask(platform, "now.sh") == "not_found"
+
+
+def test_settings_of_a_folder_outlive_its_edits_and_a_restart(tmp_path):
+    home, folder = tmp_path.as_posix(), tmp_path / "functions" / "f"
+    folder.mkdir(parents=True)
+    (folder / "fn.py").write_text(
+        "import os\ndef fn(input): return os.environ.get('A', 'none')")
+    with Platform(home) as platform:
+        assert ask(platform) == "none"
+        platform.configure("f", env={"A": "red"}, label="mine")
+        assert ask(platform) == "red"
+        (folder / "fn.py").write_text(
+            "import os\ndef fn(input): return os.environ['A'] + ' again'")
+        assert ask(platform) == "red again"
+        assert platform.find("f").fn.settings.label == "mine"
+    with Platform(home) as platform:
+        assert ask(platform) == "red again"
+        assert platform.find("f").fn.settings.label == "mine"
+        platform.configure("f", disabled=True)
+        (folder / "fn.py").write_text("def fn(input): return 'edited'")
+        assert ask(platform) == "denied"
 
 
 def test_what_is_in_functions_can_be_neither_deployed_over_nor_deleted(

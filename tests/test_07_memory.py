@@ -14,9 +14,11 @@ import time
 import pytest
 from conftest import ROOT, eventually
 
-from faas import (Call, Execution, FaasError, Item, Journal, LogBook,
-                  Platform, Retention, forget, log_entry, mask, new_id,
-                  open_database, used_bytes)
+import faas as book_of_faas
+from faas import (MAX_DETAIL, MAX_KEY, MAX_VALUE, Call, Detail, Execution,
+                  FaasError, Item, Journal, LogBook, Platform, Retention,
+                  Store, forget, log_entry, mask, new_id, open_database,
+                  used_bytes)
 
 # 7.1 Secrets
 
@@ -225,12 +227,6 @@ def journal(path):
     journal.close()
 
 
-def test_ids_sort_by_time_and_differ():
-    ids = [new_id(now) for now in (0.0, 0.001, 1.0, 1e9, 4e9)]
-    assert ids == sorted(ids) and {len(one) for one in ids} == {20}
-    assert len({new_id(1.0) for _ in range(1000)}) == 1000
-
-
 def test_what_was_recorded_can_be_read_at_once(journal):
     now = time.time()
     for number in range(20):
@@ -248,6 +244,9 @@ def test_the_newest_come_first_of_one_function_or_of_all(journal):
     assert journal.recent() == made[::-1]
     assert [one.function for one in journal.recent("g", 3)] == ["g"] * 3
     assert journal.recent("nobody") == []
+    assert journal.recent(limit=4, offset=3) == made[::-1][3:7]
+    assert journal.recent("f", 9, offset=4) == made[:1]
+    assert [journal.count(name) for name in ("f", "nobody")] == [5, 0]
 
 
 def test_records_of_many_threads_all_arrive(journal):
@@ -281,13 +280,16 @@ def test_a_text_that_is_no_unicode_does_not_stop_the_journal(journal):
     assert journal.thread.is_alive()
 
 
-def fill(path, started, count, error="x" * 500):
+numbers = itertools.count(1000)
+
+
+def fill(path, started, count, error="x" * 500, function="f"):
     database = open_database(path)
     with database:
         database.executemany(
-            f"INSERT INTO executions VALUES ({','.join('?' * 11)})",
-            [execution(number, started=started, error=error)
-             for number in range(count)])
+            f"INSERT INTO executions VALUES ({','.join('?' * 12)})",
+            [execution(next(numbers), function, started, error)
+             for _ in range(count)])
     return database
 
 
@@ -327,6 +329,139 @@ def test_a_size_that_is_too_small_for_anything_ends_the_forgetting(
     forget(database, Retention(size=0), 1e9)
     assert count(database) == 0
     database.close()
+
+
+def test_a_function_may_have_a_retention_of_its_own(journal, path):
+    now, day = 1e9, 86400
+    for function in "short", "long", "other":
+        for age in 0, 5, 10, 40, 400:
+            fill(path, now - age * day, 2, function=function).close()
+    database = open_database(path)
+    forget(database, Retention(days=30), now, {"short": 7, "long": 365})
+    kept = database.execute("SELECT function, count(*) FROM executions "
+                            "GROUP BY 1 ORDER BY 1").fetchall()
+    assert kept == [("long", 8), ("other", 6), ("short", 4)]
+    # One that is not asked for by name has none of its own.
+    forget(database, Retention(days=7), now, {"short": 30})
+    kept = database.execute("SELECT function, count(*) FROM executions "
+                            "GROUP BY 1 ORDER BY 1").fetchall()
+    assert kept == [("long", 4), ("other", 4), ("short", 4)]
+    database.close()
+
+
+@pytest.mark.parametrize("name", ["a'b", "100%", "x\"y", "[1]", "\u00e9"])
+def test_a_retention_reads_a_name_as_a_name(journal, path, name):
+    fill(path, 1e9 - 40 * 86400, 1, function=name).close()
+    fill(path, 1e9 - 40 * 86400, 1, function="other").close()
+    database = open_database(path)
+    forget(database, Retention(days=30), 1e9, {name: 365})
+    assert database.execute("SELECT function FROM executions").fetchall() == [
+        (name,)]
+    database.close()
+
+
+def test_the_journal_asks_for_the_retentions_when_it_forgets(path):
+    Journal(path).close()
+    past = time.time() - 10 * 86400
+    fill(path, past, 3, function="short").close()
+    fill(path, past, 3, function="other").close()
+    asked = []
+
+    def days_of():
+        asked.append(True)
+        return {"short": 7}
+    journal = Journal(path, days_of=days_of)
+    journal.flush()
+    eventually(lambda: journal.count("short") == 0)
+    assert journal.count("other") == 3 and asked == [True]
+    journal.close()
+
+
+def test_what_functions_keep_takes_no_room_from_what_is_remembered(
+        journal, path):
+    store = Store(path)
+    for number in range(6):
+        store.set("f", str(number), "x" * 500_000)
+    store.close()
+    database = fill(path, 1e9, 100)
+    forget(database, Retention(size=1_000_000), 1e9)
+    assert count(database) == 100
+    forget(database, Retention(size=30_000), 1e9)
+    assert 0 < count(database) < 100
+    assert database.execute("SELECT count(*) FROM kv").fetchone() == (6,)
+    database.close()
+
+
+# What was said in a call
+
+
+def test_what_was_said_in_a_call_is_found_with_it(journal):
+    now = time.time()
+    one = execution(1, started=now)._replace(code=404)
+    detail = Detail(one.id, "[info] hi", '{"method": "GET"}', "{}")
+    journal.record(one, detail)
+    assert journal.find(one.id) == (one, detail)
+
+
+def test_a_call_in_which_nothing_was_said_has_no_detail(journal):
+    one = execution(1)
+    journal.record(one, Detail(one.id, "", "", ""))
+    assert journal.find(one.id) == (one, Detail(one.id, "", "", ""))
+    assert journal.read("SELECT count(*) FROM details", ()) == [(0,)]
+
+
+def test_what_is_not_remembered_is_not_found(journal):
+    for ident in "", "no-such", "x" * 1000, "' OR 1=1":
+        with pytest.raises(FaasError, match="Execution not found") as error:
+            journal.find(ident)
+        assert error.value.kind == "not_found"
+        assert len(str(error.value)) < 100
+
+
+def test_what_was_said_is_bounded_and_text(journal):
+    one = execution(1)
+    journal.record(one, Detail(one.id, "a" * (MAX_DETAIL + 1), "\udcff",
+                               "ü" * (MAX_DETAIL + 1)))
+    detail = journal.find(one.id)[1]
+    assert [len(text) for text in detail[1:]] == [MAX_DETAIL, 1, MAX_DETAIL]
+    assert detail.event == "?"
+
+
+def details(path):
+    database = open_database(path)
+    found = [row[0] for row in database.execute(
+        "SELECT id FROM details ORDER BY 1")]
+    database.close()
+    return found
+
+
+@pytest.mark.parametrize("retention", [Retention(days=1),
+                                       Retention(size=100_000)])
+def test_what_was_said_goes_with_its_execution(journal, path, retention):
+    now = time.time()
+    for number in range(20):
+        one = execution(number, started=now - 2 * 86400 * (number < 10),
+                        error="x" * 4000)
+        journal.record(one, Detail(one.id, "y" * 9000, "", ""))
+    journal.flush()
+    assert len(details(path)) == 20
+    database = open_database(path)
+    forget(database, retention, now)
+    left = [row[0] for row in database.execute(
+        "SELECT id FROM executions ORDER BY 1")]
+    database.close()
+    assert 0 < len(left) <= 10 and details(path) == left
+
+
+def test_a_function_is_forgotten_with_all_that_was_said(journal, path):
+    for number in range(10):
+        one = execution(number, "fg"[number % 2])
+        journal.record(one, Detail(one.id, "hi", "", ""))
+    journal.remove("f")         # also what waits to be written
+    assert (journal.count("f"), journal.count("g")) == (0, 5)
+    assert details(path) == sorted(one.id for one in journal.recent("g"))
+    journal.remove("nobody")
+    assert journal.count("g") == 5
 
 
 def test_the_journal_forgets_at_its_start(path):
@@ -370,14 +505,14 @@ def test_an_execution_says_what_happened(tmp_path):
     by_id = {one.id: one for one in newest}
     one = by_id[good.id]
     assert one[1:4] == ("f", 1, "cron") and before <= one.started
-    assert one[6:] == ("warm", "ok", 2, 3, "")
+    assert one[6:] == ("warm", "ok", 2, 3, "", 200)
     # The spans, and the moment in which the Result was made.
     assert one.duration >= sum(span for _, span in good.spans)
     assert by_id[bad.id][6:8] == ("warm", "crashed")
     assert by_id[bad.id].error == "ZeroDivisionError: division by zero"
     assert by_id[none.id][2:4] == (0, "http")
     assert by_id[none.id][6:] == ("", "not_found", 0, 0,
-                                  "Function not found: no-such")
+                                  "Function not found: no-such", 200)
 
 
 def test_secrets_are_masked_before_they_are_stored(tmp_path):
@@ -449,3 +584,222 @@ def test_a_database_that_others_read_is_no_obstacle(journal, path):
     journal.record(execution(1))
     assert len(journal.recent()) == 1       # WAL: neither waits
     reader.close()
+
+
+# 7.5 What functions remember
+
+
+@pytest.fixture
+def store(path):
+    store = Store(path)
+    yield store
+    store.close()
+
+
+def test_a_value_is_kept_until_it_is_deleted(store):
+    assert store.get("f", "colour") is None
+    assert store.set("f", "colour", "red") is True
+    assert store.get("f", "colour") == "red"
+    assert store.set("f", "colour", "") is True
+    assert store.get("f", "colour") == ""
+    assert store.delete("f", "colour") is True
+    assert store.get("f", "colour") is None
+    assert store.delete("f", "colour") is True
+
+
+def test_each_function_sees_its_own(store):
+    for name in "f", "g", "F", "f ":
+        store.set(name, "k", name)
+        store.set(name, "K", "another")
+    assert [store.get(name, "k") for name in ("f", "g", "F", "f ", "h")] == [
+        "f", "g", "F", "f ", None]
+    store.delete("f", "k")
+    store.remove("g")
+    assert [store.get(name, "k") for name in ("f", "g", "F")] == [
+        None, None, "F"]
+    assert (store.get("f", "K"), store.get("g", "K")) == ("another", None)
+
+
+ANY_BYTES = bytes(range(256)).decode("utf-8", "surrogateescape")
+
+
+@pytest.mark.parametrize("text", [
+    "", "\0", "a\0b", "\xff", "\udcff", "\udced\udca0\udc80", "🎉", ANY_BYTES])
+def test_keys_and_values_are_any_bytes(store, text):
+    store.set("f", text, text)
+    store.set("f", text + "x", "another")
+    assert store.get("f", text) == text
+
+
+def test_a_letter_and_a_byte_are_two_keys(store):
+    store.set("f", "\xff", "the letter")
+    store.set("f", "\udcff", "the byte")
+    assert [store.get("f", key) for key in ("\xff", "\udcff")] == [
+        "the letter", "the byte"]
+
+
+@pytest.mark.parametrize("key, value, kind", [
+    ("k" * MAX_KEY, "v", None), ("k" * (MAX_KEY + 1), "v", "key"),
+    ("é" * (MAX_KEY // 2), "v", None), ("é" * (MAX_KEY // 2) + "x", "v",
+                                        "key"),
+    ("k", "v" * MAX_VALUE, None), ("k", "v" * (MAX_VALUE + 1), "value"),
+    ("k", "\udcff" * MAX_VALUE, None),
+    ("k", "é" * (MAX_VALUE // 2) + "x", "value")])
+def test_keys_and_values_are_bounded_in_bytes(store, key, value, kind):
+    try:
+        store.set("f", key, value)
+        assert kind is None and store.get("f", key) == value
+    except FaasError as error:
+        assert error.kind == "too_large"
+        assert str(error).startswith(f"the {kind} is longer than")
+    for ask in store.get, store.delete, store.increment:
+        if kind == "key":
+            with pytest.raises(FaasError, match="the key is longer"):
+                ask("f", key)
+
+
+def test_a_function_may_keep_so_many_values_and_no_more(store, monkeypatch):
+    monkeypatch.setattr(book_of_faas, "MAX_KEYS", 3)
+    for key in "abc":
+        store.set("f", key, "1")
+    for full in (lambda: store.set("f", "d", "1"),
+                 lambda: store.increment("f", "d")):
+        with pytest.raises(FaasError, match="at most 3 values") as error:
+            full()
+        assert error.value.kind == "too_large"
+        assert store.get("f", "d") is None
+    store.set("f", "a", "2")            # What is there may change,
+    store.increment("f", "b")
+    store.set("g", "d", "1")            # others have room of their own,
+    store.delete("f", "c")
+    store.set("f", "d", "1")            # and what is deleted makes room.
+    assert [store.get("f", key) for key in "abcd"] == ["2", "2", None, "1"]
+
+
+def test_a_function_may_keep_so_many_bytes_and_no_more(store, monkeypatch):
+    monkeypatch.setattr(book_of_faas, "MAX_STORED", 100)
+    store.set("f", "a", "x" * 49)
+    store.set("f", "b", "x" * 49)       # 100 with their keys
+    for key, value in ("c", ""), ("a", "x" * 50):
+        with pytest.raises(FaasError, match="100 bytes in all"):
+            store.set("f", key, value)
+    store.set("f", "a", "x" * 40)
+    store.set("f", "c", "x" * 8)
+    assert store.get("f", "a") == "x" * 40
+
+
+@pytest.mark.parametrize("old, by, total", [
+    (None, 1, 1), (None, 5, 5), (None, -2, -2), ("", 1, 1), ("41", 1, 42),
+    ("-1", 1, 0), ("0", 0, 0), ("41", 0.5, 41.5), ("2.5", 1, 3.5),
+    ("-2.5", 2.5, 0), ("1e3", 1, 1001), ("007", 1, 8),
+    ("9007199254740993", 1, 9007199254740994),      # 2**53 + 1, and one more
+    ("9" * 40, 1, 10 ** 40)])
+def test_increment_adds_and_gives_the_sum(store, old, by, total):
+    if old is not None:
+        store.set("f", "n", old)
+    assert store.increment("f", "n", by) == total
+    assert float(store.get("f", "n")) == float(total)
+    assert store.increment("f", "n", 0) == total
+
+
+def test_whole_numbers_stay_whole(store):
+    assert [store.increment("f", "n") for _ in range(3)] == [1, 2, 3]
+    assert store.get("f", "n") == "3"
+
+
+@pytest.mark.parametrize("old", [
+    "abc", "1,5", "--1", "0x10", "1 2", "nan", "inf", "-Infinity", "1_000",
+    "\udcff", "²", "1e999", "9" * 5000])
+def test_what_is_no_number_is_refused_and_stays(store, old):
+    store.set("f", "n", old)
+    with pytest.raises(FaasError) as error:
+        store.increment("f", "n")
+    assert error.value.kind == "bad_input" and len(str(error.value)) < 200
+    assert store.get("f", "n") == old
+    store.set("f", "n", "1")            # No transaction was left open.
+    assert store.increment("f", "n") == 2
+
+
+@pytest.mark.parametrize("by", [float("inf"), float("nan")])
+def test_what_is_no_number_cannot_be_added(store, by):
+    store.set("f", "n", "1")
+    with pytest.raises(FaasError) as error:
+        store.increment("f", "n", by)
+    assert error.value.kind == "bad_input" and store.get("f", "n") == "1"
+
+
+def test_increments_from_many_threads_all_count(store):
+    totals = []
+
+    def add():
+        for _ in range(50):
+            totals.append(store.increment("f", "n"))
+    threads = [threading.Thread(target=add) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(totals) == [*range(1, 401)]
+    assert store.get("f", "n") == "400"
+
+
+ADDER = """
+import sys, threading
+from faas import Store
+store = Store(sys.argv[1])
+sys.stdin.readline()
+def add():
+    for _ in range(int(sys.argv[2])):
+        print(store.increment("f", "n"), flush=True)
+threads = [threading.Thread(target=add) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+"""
+
+
+def adder(path, count):
+    """A process that says each sum, once a line on its stdin lets it go."""
+    return subprocess.Popen(
+        [sys.executable, "-c", ADDER, path, str(count)], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_increments_from_two_processes_all_count(store, path):
+    adders = [adder(path, 100) for _ in range(2)]
+    for one in adders:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    totals = [int(line) for one in adders
+              for line in one.communicate(timeout=60)[0].split()]
+    assert sorted(totals) == [*range(1, 401)]
+    assert store.increment("f", "n", 0) == 400
+
+
+def test_a_kill_9_loses_no_increment_that_was_answered(store, path):
+    known = 0
+    for count in 1, 7, 40:
+        with adder(path, 1_000_000) as one:
+            one.stdin.write("go\n")
+            one.stdin.flush()
+            for _ in range(count):
+                line = one.stdout.readline()
+            one.kill()
+            rest = one.stdout.read().split("\n")[:-1]   # whole lines only
+            said = [int(text) for text in [line.strip(), *rest] if text]
+        assert max(said) > known
+        # At most one more per thread was added, and not heard of.
+        assert 0 <= store.increment("f", "n", 0) - max(said) <= 2
+        known = store.increment("f", "n", 0)
+
+
+def test_what_is_kept_is_there_after_a_restart(tmp_path):
+    home = tmp_path.as_posix()
+    text = (b"def handler(ctx, event):\n"
+            b"    return {'body': str(ctx.kv.increment('hits'))}")
+    for number in range(1, 4):
+        with Platform(home) as platform:
+            if number == 1:
+                platform.deploy("f", {"main.py": Item(text)})
+            assert platform.invoke(Call("f")).body == b"%d" % number
+            # And a redeploy is no reason to forget.
+            platform.deploy("f", {"main.py": Item(text + b"\n# %d" % number)})

@@ -290,6 +290,18 @@ def test_start_serves_every_face(desk):
         "localhost:5555/-/functions"))] == ["echo", "hello.sh"]
 
 
+def test_on_every_address_a_build_takes_the_key_and_a_call_does_not(
+        desk, node):
+    desk.faas("start --host 0.0.0.0")
+    desk.function("fn", "module.exports = (context, cb) => cb(context)")
+    assert desk.type("faas build", "fn") == (
+        3, "Error: this needs the API key, as Authorization: Bearer KEY\n",
+        "")
+    assert desk.type("faas build --data ../data", "fn") == (
+        0, "invoke name: fn\n", "")
+    assert desk.type("faas invoke fn", "fn") == (0, "Response: {}\n", "")
+
+
 def test_a_variable_does_not_move_start_and_an_option_does(desk):
     desk.env["PORT"] = "5556"
     desk.faas("start")
@@ -404,9 +416,29 @@ def test_without_a_platform_build_and_invoke_say_where_they_asked(desk):
     assert not (desk.work / "fn" / "functions").exists()
 
 
-def test_who_listens_on_its_port_and_is_no_platform_is_told_apart(desk):
+# Somebody else on its port, who answers a POST with a page or with JSON.
+
+OTHER = """
+import http.server, sys
+
+class Other(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(int(sys.argv[1]))
+        self.end_headers()
+        self.wfile.write(sys.argv[2].encode())
+
+http.server.HTTPServer(("127.0.0.1", 5555), Other).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("status", [200, 404])
+@pytest.mark.parametrize("page", ["<html>", "{}", "[]", '{"invoke": 1}', ""])
+def test_who_listens_on_its_port_and_is_no_platform_is_told_apart(
+        desk, status, page):
     desk.function("fn", "module.exports = (context, cb) => cb(context)")
-    desk.run(f"{sys.executable} -m http.server 5555")
+    (desk.work / "other.py").write_text(OTHER)
+    desk.run(f"{sys.executable} other.py {status} '{page}'")
     eventually(lambda: desk.type(
         "exec 3<>/dev/tcp/127.0.0.1/5555").status == 0)
     for command in "faas build", "faas invoke fn":
@@ -451,13 +483,23 @@ def test_a_build_takes_none_of_the_platforms_own_folders(desk, node):
         assert desk.type("faas build", "fn").status == 0
         assert desk.type("faas invoke fn", "fn").out == (
             'Response: ["fn.yaml","index.js","logs.txt"]\n')
-    assert "fn.yaml" in str(list((desk.work / "fn").iterdir()))
     assert (desk.work / "fn" / "data" / "api_key").exists()
+
+
+def test_a_build_takes_folders_that_are_only_called_as_ours_are(desk, node):
+    desk.faas("start")
+    folder = desk.function("fn", "module.exports = (context, cb) =>\n"
+                           "  cb(require('./data/words.json'))")
+    (folder / "data").mkdir()
+    (folder / "data" / "words.json").write_text('["hi"]')
+    assert desk.type("faas build", "fn").status == 0
+    assert desk.type("faas invoke fn", "fn").out == 'Response: ["hi"]\n'
 
 
 def test_an_answer_in_any_alphabet_is_printed(desk, node):
     desk.faas("start")
-    desk.function("fn", "module.exports = (context, cb) => cb('grün ☃ 日本')")
+    desk.function(
+        "fn", "module.exports = (context, cb) => cb('grün ☃ 日本')")
     desk.type("faas build", "fn")
     assert desk.type("faas invoke fn", "fn").out == (
         'Response: "grün ☃ 日本"\n')
@@ -663,6 +705,16 @@ def test_every_refusal_is_a_json_object_with_a_message(server):
         assert reply.headers["Content-Type"].startswith("application/json")
 
 
+def test_the_name_of_its_example_is_no_path_of_ours(server):
+    faas = server()
+    assert put(faas, "fn", PRINT)[0] == 200
+    for path in "/fn", "/fn/fn", "/invoke/fn":
+        assert faas.post(path, b"hi").body == b"hi", path
+    assert faas.post("/fn/rest", b"hi").status == 404   # FaaS-Go's
+    for path in "/fn", "/fn/rest":
+        assert faas.post(path, b"hi", url=faas.data_url).body == b"hi", path
+
+
 def test_ping_is_pong(server):
     faas = server()
     reply = faas.get("/ping")
@@ -796,6 +848,30 @@ def test_a_function_of_any_tongue_answers_with_a_string(server):
     (faas.functions / "hi").write_text("#!/bin/sh\necho hi\n")
     (faas.functions / "hi").chmod(0o755)
     assert call(faas, "hi") == (200, {"response": "hi\n"})
+
+
+def test_the_status_that_a_function_chose_is_no_part_of_the_response(
+        server, node):
+    faas = server()
+    assert put(faas, "f", {
+        "package.json": '{"name": "fn"}', "index.js": "module.exports = "
+        "(req, res) => res.status(404).send('gone ' + req.body)"})[0] == 200
+    assert call(faas, "f", b"hi") == (200, {"response": "gone hi"})
+
+
+def test_an_answer_that_comes_in_pieces_is_one_response(server, node):
+    faas = server()
+    assert put(faas, "f", {
+        "package.json": '{"name": "pieces"}', "index.js": """
+const http = require("http");
+http.createServer((req, res) => {
+  for (let i = 0; i < 100; i++) res.write(String(i % 10).repeat(2000));
+  res.end();
+}).listen(process.env.PORT);
+"""})[0] == 200
+    whole = "".join(str(i % 10) * 2000 for i in range(100))
+    for _ in "first", "second":
+        assert call(faas, "f") == (200, {"response": whole})
 
 
 def test_packages_are_installed_and_a_failure_leaves_the_old_version(

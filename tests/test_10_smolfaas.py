@@ -264,6 +264,25 @@ def test_its_settings_file_does_no_harm(server):
         faas.get("/-/functions/mirror/versions").body)] == [1]
 
 
+def test_a_build_script_is_run_before_the_first_start(server):
+    need("node", "nodejs")
+    need("npm", "npm")
+    faas = server()
+    made = folder(faas, "built", make_js="require('fs').writeFileSync("
+                  "'index.js', require('fs').readFileSync('source'));",
+                  package_json='{"name": "built", "scripts": '
+                  '{"build": "node make.js"}}')
+    (made / "source").write_text(NODE)
+    assert json.loads(faas.get("/invoke/built?a", timeout=120).body) == {
+        "by": "node", "path": "/?a"}
+    (made / "source").write_text(NODE.replace("node", "edit"))
+    (made / "make.js").write_text("process.exit(7)")
+    assert json.loads(faas.get("/invoke/built", timeout=120).body)[
+        "by"] == "node"
+    note = json.loads(faas.get("/-/functions").body)[0]["note"]
+    assert "the build script of package.json failed" in note
+
+
 def test_an_edit_serves_at_the_next_call(mirror):
     assert mirror.get("/invoke/mirror").status == 203
     path = mirror.functions / "mirror" / "main.py"
