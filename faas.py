@@ -4754,8 +4754,11 @@ def build(parent, folder, what, *argv, env={}):
         said = (run.out + run.log).decode("utf-8", "replace")
         if "No module named pip" in said:
             said = "pip is not installed here: apt install python3-pip"
-        tail = "\n".join(said.splitlines()[-12:])
-        raise FaasError("bad_input", f"{what} ({run.error}):\n{tail}")
+        lines = said.replace(folder + "/", "").splitlines()
+        if len(lines) > 24:         # npm says why first, and pip last.
+            lines = [*lines[:12], "...", *lines[-12:]]
+        raise FaasError("bad_input", "\n".join([f"{what} ({run.error}):",
+                                                *lines]))
 
 
 def install_requirements(parent, folder, cache):
@@ -4833,7 +4836,7 @@ def compile_go(parent, folder, cache):
             file.write(GO_SHIM)
     env = {"GOCACHE": os.path.join(cache, "go-build"), "CGO_ENABLED": "0",
            "GOPATH": os.path.join(cache, "go"), "GOTOOLCHAIN": "local",
-           "GOTELEMETRY": "off"}
+           "XDG_CONFIG_HOME": os.path.join(cache, "config")}
     steps = [("mod", "tidy"), ("build", "-trimpath", "-ldflags=-s -w", "-o",
                                PROGRAM, ".")]
     if not os.path.exists(os.path.join(folder, "go.mod")):
@@ -6066,11 +6069,18 @@ def forget(database, retention, now, days_of={}):
 
 
 def used_bytes(database):
-    """Give the bytes of a database's pages that hold something."""
+    """Give the bytes of a database's pages that hold something of ours.
+
+    What functions keep (7.5) lies in the same file, and is not ours to count.
+    """
     pages, free, size = (
         database.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size"))
-    return (pages - free) * size
+    kept = 0
+    with contextlib.suppress(sqlite3.OperationalError):     # no such table
+        kept = database.execute("SELECT coalesce(sum(length(key) + "
+                                "length(value)), 0) FROM kv").fetchone()[0]
+    return (pages - free) * size - kept
 
 
 # 7.5 SHELL: what functions remember ------------------------------------------
@@ -6112,6 +6122,27 @@ def kv_bytes(text, most, what):
     if len(data) > most:
         raise FaasError("too_large", f"the {what} is longer than {most} bytes")
     return data
+
+
+def added(text, by):
+    """Add to a number that is written as text.
+
+    >>> added("41", 1), added("0.5", 1), added("2", 1.0)
+    (42, 1.5, 3)
+
+    Errors: FaasError bad_input.
+    """
+    if not re.fullmatch(r"-?\d{1,300}(\.\d{1,300})?(e[+-]?\d{1,3})?", text,
+                        re.ASCII):
+        raise FaasError("bad_input", f"the value {text[:40]!r} is no number "
+                        "to add to")
+    try:
+        total = (int(text) if text.lstrip("-").isdigit() else float(text)) + by
+        # Lua and JSON know one kind of number; 3.0 is 3 to both.
+        return int(total) if total == int(total) else total
+    except (OverflowError, ValueError):         # of what is not finite
+        raise FaasError("bad_input", "the sum is no number that JSON can "
+                        "carry") from None
 
 
 class Store:
@@ -6168,13 +6199,7 @@ class Store:
         key = kv_bytes(key, MAX_KEY, "key")
         with self.turn, self.database as db:
             db.execute("BEGIN IMMEDIATE")   # Another process may be adding.
-            old = self.look(function, key) or "0"
-            try:
-                total = (int(old) if old.lstrip("-").isdigit() else float(old)
-                         ) + (by or 0)
-            except ValueError:
-                raise FaasError("bad_input", f"the value {old[:40]!r} is no "
-                                "number to add to") from None
+            total = added(self.look(function, key) or "0", by or 0)
             self.put(function, key, str(total))
         return total
 
@@ -6369,6 +6394,11 @@ def go_capitals(name):
     return "-".join(part.capitalize() for part in name.split("-"))
 
 
+# What no header can hold: control characters, and surrogates that stand for
+# no byte (4.1).
+UNSPEAKABLE = "[\x00-\x08\x0a-\x1f\x7f\ud800-\udc7f\udd00-\udfff]"
+
+
 def clean_headers(headers, tongue):
     """Take of a worker's headers what any door can carry, for it may lie.
 
@@ -6389,7 +6419,7 @@ def clean_headers(headers, tongue):
                 or name.lower() not in HOP_BY_HOP) and (
                 re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name)
                 and all(isinstance(text, str) and not re.search(
-                    "[\x00-\x08\x0a-\x1f\x7f]", text) for text in values)):
+                    UNSPEAKABLE, text) for text in values)):
             clean[go_capitals(name.lower())] = value
     return clean
 
@@ -6767,13 +6797,13 @@ class Host:
         same = live and live.fn.digest == self.first.digest
         return live.fn if same else self.first
 
-    def set_env(self, name, value):
+    def set_env(self, deadline, name, value):
         """Set one of the function's variables, or remove it."""
         def changed(env):           # as it is when our turn has come
             env = {**env, name: value}
             return checked_env({key: text for key, text in env.items()
                                 if text is not None})
-        self.platform.configure(self.name, changed)
+        self.platform.configure(self.name, changed, deadline)
         return True
 
     def web(self, method, deadline, url, options):
@@ -6812,16 +6842,19 @@ def sleep_until(seconds, deadline):
 
 
 HOST_FUNCTIONS = {
-    "kv.get": lambda host, when, key: host.platform.store.get(host.name, key),
+    "kv.get": lambda host, when, key: host.platform.store.get(
+        host.first.id, key),
     "kv.set": lambda host, when, key, value: host.platform.store.set(
-        host.name, key, value),
+        host.first.id, key, value),
     "kv.delete": lambda host, when, key: host.platform.store.delete(
-        host.name, key),
+        host.first.id, key),
     "kv.increment": lambda host, when, key, by: host.platform.store.increment(
-        host.name, key, 1 if by is None else by),
+        host.first.id, key, 1 if by is None else by),
     "env.get": lambda host, when, name: host.fn.env.get(name),
-    "env.set": lambda host, when, name, value: host.set_env(name, value),
-    "env.delete": lambda host, when, name: host.set_env(name, None),
+    "env.set": lambda host, when, name, value: host.set_env(
+        when, name, value),
+    "env.delete": lambda host, when, name: host.set_env(
+        when, name, None),
     "http.get": lambda host, when, *rest: host.web("GET", when, *rest),
     "http.post": lambda host, when, *rest: host.web("POST", when, *rest),
     "http.put": lambda host, when, *rest: host.web("PUT", when, *rest),
@@ -6850,7 +6883,8 @@ def checked_env(env):
         if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,99}", name, re.ASCII):
             raise FaasError("bad_input", f"{name[:60]!r} is no name of an "
                             "environment variable")
-        if not isinstance(value, str) or "\0" in value or len(value) > 10000:
+        if not isinstance(value, str) or len(value) > 10000 or (
+                re.search("[\0\ud800-\udc7f\udd00-\udfff]", value)):
             raise FaasError("bad_input", f"the variable {name} must be a "
                             "text of at most 10000 characters")
     return env
@@ -6909,6 +6943,7 @@ class Platform:
         self.live, self.running, self.closing = {}, 0, False
         self.failed = {}            # folders that never loaded, and why
         self.locks = collections.defaultdict(threading.Lock)
+        self.changers = {}          # name -> the thread that has its lock
         self.turn, self.stopped = threading.Condition(), threading.Event()
         self.background = threading.Semaphore(self.BACKGROUND)
         self.ids = {}
@@ -7018,10 +7053,10 @@ class Platform:
         if not os.path.isfile(path):    # what it had, should it come back.
             self.live.pop(name, None)
             raise FaasError("not_found", f"Function not found: {name}")
-        if name not in self.live:
-            self.live[name] = self.bring_to_life(Function(
-                name, "script", path, limits=self.limits, source="file"))
-        return self.live[name]
+        if live and live.fn.source == "file":
+            return live
+        return self.live.setdefault(name, self.bring_to_life(Function(
+            name, "script", path, limits=self.limits, source="file")))
 
     def name_of(self, word):
         """Give the name of a function, from its name or its id."""
@@ -7039,19 +7074,13 @@ class Platform:
         mark, live = fingerprint(path), self.live.get(name)
         if live and live.mark == mark:
             return live
-        left = min(deadline.at - time.monotonic(), 86400.0)
-        if not self.locks[name].acquire(timeout=max(0.0, left)):
-            raise FaasError("timeout", "its newest text was not loaded "
-                            f"within {deadline.why}")
-        try:
+        with self.alone(name, deadline):
             live = self.live.get(name)
             if live and live.mark == mark:
                 return live         # Another call took it up meanwhile.
             self.take_up_locked(name, path, mark)
             self.live[name] = self.live[name]._replace(mark=mark)
             return self.live[name]
-        finally:
-            self.locks[name].release()
 
     def take_up_locked(self, name, path, mark):
         """Deploy a folder as it is now, or go on with what serves."""
@@ -7119,7 +7148,7 @@ class Platform:
     # edit is taken up, since "at the next call" is what was promised.
 
     def deploy(self, name, files, tongue="", threads=None, env=None,
-               timeout=None, settings=None):
+               timeout=None, settings=None, fresh=False):
         """Make a bundle's files the serving version of a function; give it.
 
         What is None stays as it was. Errors: FaasError bad_input where it
@@ -7135,7 +7164,9 @@ class Platform:
         if name in self.ids:
             raise FaasError("conflict", f"{name} is the id of "
                             f"{self.ids[name]}: choose another name")
-        with self.locks[name]:
+        with self.alone(name):
+            if fresh and self.shelf.known(name):
+                raise FaasError("conflict", f"{name} is taken")
             return self.deploy_locked(name, files, tongue, threads, env,
                                       timeout, settings)
 
@@ -7206,7 +7237,7 @@ class Platform:
         Errors: FaasError not_found.
         """
         name = check_name(self.name_of(name))
-        with self.locks[name]:
+        with self.alone(name):
             fn = self.with_limits(self.shelf.functions(name, number)[0])
 
             def commit():
@@ -7214,7 +7245,29 @@ class Platform:
                 return fn._replace(note="")
             return self.switch(fn, commit)
 
-    def configure(self, name, env=None, **settings):
+    @contextlib.contextmanager
+    def alone(self, name, deadline=NEVER):
+        """Be the only one who changes a function.
+
+        Errors: FaasError timeout; conflict, where a function wants to change
+        itself while it is loaded: its loader would wait for itself.
+        """
+        me = threading.get_ident()
+        if self.changers.get(name) == me:
+            raise FaasError("conflict", f"{name} is being loaded, and cannot "
+                            "be changed before it serves")
+        left = min(max(0.0, deadline.at - time.monotonic()), 86400.0)
+        if not self.locks[name].acquire(timeout=left):
+            raise FaasError("timeout", f"another change of {name} took longer "
+                            f"than {deadline.why}")
+        self.changers[name] = me
+        try:
+            yield
+        finally:
+            del self.changers[name]
+            self.locks[name].release()
+
+    def configure(self, name, env=None, deadline=NEVER, **settings):
         """Change a function's variables, or its Settings; give it.
 
         `env` is the new ones, or a function that makes them of the old ones.
@@ -7222,8 +7275,10 @@ class Platform:
         has no place for them.
         """
         name = self.find(name).fn.name
-        with self.locks[name]:
-            live = self.live[name]
+        with self.alone(name, deadline):
+            live = self.live.get(name)
+            if not live:
+                raise FaasError("not_found", f"{name} was deleted meanwhile")
             if not live.fn.id:
                 raise FaasError("conflict", f"functions/{name} is a file, and "
                                 "has no settings: deploy it to give it some")
@@ -7262,7 +7317,7 @@ class Platform:
     def forget_version(self, name, number):
         """Delete a version. Errors: FaasError bad_input, not_found."""
         name = self.name_of(name)
-        with self.locks[name]:
+        with self.alone(name):
             self.shelf.forget_version(name, number)
 
     def delete(self, name):
@@ -7275,15 +7330,16 @@ class Platform:
         if there and name not in self.uploaded():
             raise FaasError("conflict", f"functions/{name} is yours: remove "
                             "it there")
-        with self.locks[name]:
+        with self.alone(name):
             self.put_to_rest(name)
             if not self.shelf.remove(name):
                 raise FaasError("not_found", f"{name} is not among the "
                                 "uploaded functions")
-            self.ids = {ident: other for ident, other in self.ids.items()
-                        if other != name}
+            for ident in [ident for ident, other in self.ids.items()
+                          if other == name]:
+                del self.ids[ident]
+                self.store.remove(ident)
             self.logs.remove(name)
-            self.store.remove(name)
             self.journal.remove(name)
 
     # 8.6 The waist ----------------------------------------------------------
@@ -7344,6 +7400,9 @@ class Platform:
         except (OSError, sqlite3.Error) as error:
             run = Run(error=FaasError("unavailable", "this machine refuses: "
                                       f"{error}"), start="")
+        if run.error and run.more:
+            run.more.close()        # It failed, so nobody will read on.
+            run = run._replace(more=None)
         result = result_of(run, fn, ident, trace.spans)
         if not run.more:
             self.remember(call, fn, run, result, started,
@@ -7403,6 +7462,8 @@ class Platform:
 
     def remember(self, call, fn, run, result, started, seconds, size):
         """Write down what happened: log, execution, counters."""
+        if fn.id and fn.id not in self.ids:
+            return              # It was deleted, with all that it ever did.
         story = story_of(fn, run.error) if run.error else ""
         text = mask(log_text(call, fn, run, story), fn.env)
         if fn.folder and (text or fn.tongue == "script"):
@@ -8192,13 +8253,16 @@ def is_key(door, text):
                                door.key.encode())
 
 
+LOGIN_COOKIE = re.compile(r"(?:^|(?<=;))\s*auth_token=([^;]*)(?:;|$)")
+
+
 def cookie_of(request):
     """Give the key that a cookie brings (RFC 6265, 4.2), or ''.
 
     >>> cookie_of(Request("GET", "/", "", (("cookie", "a=1; auth_token=k"),)))
     'k'
     """
-    found = re.search(r"(?:^|; ?)auth_token=([^;]*)", request.get("cookie"))
+    found = LOGIN_COOKIE.search(request.get("cookie"))
     return found[1] if found else ""
 
 
@@ -8208,7 +8272,10 @@ def check_page(door, request):
     if door.local and not LOCAL_HOST.fullmatch(host):
         raise FaasError("denied", f"the Host {host[:60]!r} is not this "
                         "machine")
-    if origin and origin.lower() != f"http://{host}".lower() or (
+    # Elsewhere, a proxy may have taken the TLS off.
+    schemes = ("http://",) if door.local else ("http://", "https://")
+    if origin and origin.lower() not in [
+            (scheme + host).lower() for scheme in schemes] or (
             request.get("sec-fetch-site") in ("cross-site", "same-site")):
         raise FaasError("denied", "a web page from elsewhere may not manage "
                         "this platform")
@@ -8273,8 +8340,12 @@ def call_of(request, name, rest="", key=""):
     headers = {}
     for field, value in request.fields:
         if field in NOT_FORWARDED or field.startswith("x-faas-") or (
-                key and value == "Bearer " + key):
+                key and field == "authorization" and key in value):
             continue
+        if field == "cookie":           # in which the key may be, too
+            value = LOGIN_COOKIE.sub("", value).strip("; ")
+            if not value:
+                continue
         field = go_capitals(field)
         headers[field] = (f"{headers[field]}, {value}" if field in headers
                           else value)
@@ -8457,7 +8528,15 @@ class Incoming:
                 if piece:
                     yield piece
             if not self.ended:
-                self.server.receive(self.client, self.reader, self.inbox)
+                self.receive()
+
+    def receive(self):
+        """Wait for more. Errors: FaasError bad_input, where none will come."""
+        try:
+            self.server.receive(self.client, self.reader, self.inbox)
+        except (OSError, ProtocolError) as error:
+            raise FaasError("bad_input", "the body did not come to its end: "
+                            f"{error}") from None
 
 
 def linger(client):
@@ -8564,7 +8643,8 @@ class HttpServer:
         except OSError:
             pass                # The client is gone, or takes no answer.
         finally:
-            self.connections.pop(client, None)
+            with self.turn:
+                self.connections.pop(client, None)
             client.close()
 
     def attend(self, client):
@@ -8633,7 +8713,9 @@ class HttpServer:
             reader.check(time.monotonic())
             return b""
         finally:
-            self.connections[client] = False
+            with self.turn:     # A body's reader may outlive its connection.
+                if client in self.connections:
+                    self.connections[client] = False
             if not idle:
                 set_time(client, socket.SO_RCVTIMEO, SILENCE)
         return data
@@ -9242,9 +9324,15 @@ def lunar_create(door, request):
     settings = Settings(label, lunar_text(value, "description", 0, 500))
     tongue = member(value, "tongue", str, "lua")
     files = lunar_files(tongue, lunar_text(value, "code", 1, 1 << 20))
-    with platform.locks["/api/functions"]:      # Two may choose one name.
-        fn = platform.deploy(lunar_name(platform, label), files, tongue,
-                             settings=settings)
+    while True:
+        name = lunar_name(platform, label)
+        try:
+            fn = platform.deploy(name, files, tongue, settings=settings,
+                                 fresh=True)
+            break
+        except FaasError as error:      # Two may choose one name.
+            if error.kind != "conflict" or lunar_name(platform, label) == name:
+                raise
     return json_response({**lunar_function(door, fn),
                           "active_version": lunar_version(door, fn)})
 
@@ -9443,6 +9531,9 @@ def lunar_version_delete(door, request, name, version):
     return Response(204)
 
 
+MAX_DIFF = 5000             # lines; the time grows with their square
+
+
 def lunar_diff(door, request, name, old, new):
     """Answer with what differs between the texts of two versions."""
     fn = lunar_find(door, name)
@@ -9450,6 +9541,9 @@ def lunar_diff(door, request, name, old, new):
                lunar_number(fn, new, "version number v2"))
     texts = [lunar_version(door, fn, number)["code"].splitlines()
              for number in numbers]
+    if max(map(len, texts)) > MAX_DIFF:
+        raise FaasError("too_large", f"a text of more than {MAX_DIFF} lines "
+                        "is not compared here")
     return json_response({"old_version": numbers[0],
                           "new_version": numbers[1],
                           "diff": diff_lines(*texts)})
@@ -11290,31 +11384,33 @@ def do_build(args):
         return KINDS["bad_input"].exit
     url, key = address_of(args)
     # A platform may live in this folder too; it is no part of the function.
-    ours = [args.functions, args.data, args.logs]
+    lives = os.path.exists(os.path.join(args.data, "lock"))
+    ours = [args.functions, args.data, args.logs] if lives else []
     bundle = base64.b64encode(pack_tar(read_folder(".", {
         os.path.relpath(folder) for folder in ours}))).decode()
-    value = rknizzle_ask(url, "", {"Name": os.path.basename(os.getcwd()),
-                                   "File": bundle}, key)
-    if "invoke" not in value:
-        print(f"Error: {value['message']}\n{value.get('info', '')}".rstrip())
-        return exit_of(value["status"])
-    print("invoke name: " + value["invoke"].rpartition("/")[2])
+    body = json.dumps({"Name": os.path.basename(os.getcwd()), "File": bundle})
+    status, told, why = rknizzle_ask(url, "", body, "invoke", key)
+    if status >= 400:
+        print(f"Error: {told}\n{why}".rstrip())
+        return exit_of(status)
+    print("invoke name: " + told.rpartition("/")[2])
 
 
-def rknizzle_ask(url, path, value, key={}):
-    """Ask in rknizzle's words; the answer, with its status.
+def rknizzle_ask(url, path, body, wanted, key={}):
+    """Ask in rknizzle's words: (status, what was wanted, or why not, info).
 
     Errors: FaasError unavailable, where somebody else listens.
     """
     url = url or f"http://127.0.0.1:{RKNIZZLE_PORT}"
-    body = value if isinstance(value, bytes) else json.dumps(value)
     status, answer = exchange(url, "POST", "/functions" + path, body, key)
     try:
-        told = {**json.loads(answer), "status": status}
-        return {"message": "", **told} if status >= 400 else told
-    except (ValueError, TypeError):
+        value = json.loads(answer)
+        told = value[wanted if status < 400 else "message"]
+        return status, told + "", value.get("info", "")
+    except (ValueError, TypeError, LookupError, AttributeError):
         raise FaasError(kind_of(status) if status >= 400 else "unavailable",
-                        f"{url} answers {status}, and not in JSON") from None
+                        f"{url} answers {status}, and not in rknizzle's "
+                        "words") from None
 
 
 def rknizzle_invoke(args, url):
@@ -11328,11 +11424,12 @@ def rknizzle_invoke(args, url):
     except FaasError as error:
         print(f"Failed to parse {args.data_text} for JSON")
         return KINDS[error.kind].exit
-    value = rknizzle_ask(url, "/" + check_name(args.name), body)
-    if "response" not in value:
-        print(value.get("message"), file=sys.stderr)
-        return exit_of(value["status"])
-    print("Response: " + value["response"])
+    status, told, _ = rknizzle_ask(url, "/" + check_name(args.name), body,
+                                   "response")
+    if status >= 400:
+        print(told, file=sys.stderr)
+        return exit_of(status)
+    print("Response: " + told)
 
 
 def do_list(args):

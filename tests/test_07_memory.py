@@ -744,13 +744,13 @@ def test_increments_from_many_threads_all_count(store):
 
 
 ADDER = """
-import sys, threading
+import os, sys, threading
 from faas import Store
 store = Store(sys.argv[1])
 sys.stdin.readline()
 def add():
     for _ in range(int(sys.argv[2])):
-        print(store.increment("f", "n"), flush=True)
+        os.write(1, b"%d\\n" % store.increment("f", "n"))
 threads = [threading.Thread(target=add) for _ in range(2)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
