@@ -16,6 +16,9 @@ import typing
 import pytest
 from conftest import FAAS, OURS, eventually, zip_of
 
+import faas
+from faas import FaasError
+
 YAML = "language: node"         # its init writes no end of line
 
 # A build cache that outlives a test: the first build of Go's library is slow.
@@ -661,6 +664,36 @@ def test_a_tar_that_ends_too_early_is_refused(server, cut):
     assert (status, said["message"]) == (400, "Failed to deploy function")
     assert said["info"]
     assert call(faas, "echo")[0] == 404
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT,
+                                  tarfile.PAX_FORMAT])
+def test_no_cut_of_a_tar_is_taken_with_half_a_file(form):
+    files = {"a": b"hi", "b" * 120 + "/" + "c" * 60: b"x" * 600,
+             "empty": b"", "gr\xfc\xdfe": b"y" * 1024}
+    packed = io.BytesIO()
+    ends = set()
+    with tarfile.open(fileobj=packed, mode="w", format=form) as archive:
+        for path, data in files.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+            # All that may come between two whole files, by the last one's
+            # bytes: its padding is there, or not at all.
+            ends |= {archive.offset, archive.offset - -len(data) % 512}
+        end = archive.offset
+    whole, taken = packed.getvalue(), set()
+    for cut in range(end + 1):
+        try:
+            found = faas.read_bundle(faas.whole_tar(whole[:cut]))
+        except FaasError:
+            continue
+        taken.add(cut)
+        assert {path: item.data for path, item in found.items()} == dict(
+            list(files.items())[:len(found)]), cut
+    assert ends <= taken
+    assert {path: item.data for path, item in faas.read_bundle(
+        faas.whole_tar(whole[:end])).items()} == files
 
 
 def test_what_is_no_bundle_is_refused_in_its_words(server):
