@@ -50,9 +50,9 @@ Vocabulary: one name, one meaning
     program   what a process is to become          e.g. argv ['./fn.sh']
     run       what one execution left behind       e.g. output, log, failure
     worker    a process that stays for many calls
-    server    a function that speaks HTTP itself   e.g. functions/clock
+    server    the process of a fn that speaks HTTP itself
     visitor   one caller's place at a server
-    pool      the workers of one version of one fn
+    pool      the workers, or the visitors, of one version of one fn
     nursery   the process that all others are forked from
     frame     one message between us and a worker  e.g. id 7, verb b'C'
     shim      the program around a function that reads and writes frames
@@ -63,8 +63,11 @@ Vocabulary: one name, one meaning
     digest    the SHA-256 of a bundle's files      e.g. '9f86d081884c7d65...'
     version   a digest with a number and a date    e.g. 3
     id        of a fn or a call, as good as a name e.g. '01a1f8b0490b8536d02f'
+    settings  what an owner may change of a fn, but for its text
     store     the values that fns keep, by key
+    trace     how long each part of one call took
     stream    an answer that is still coming
+    execution what is remembered of one call
     gate      lets some calls of a fn in, and some wait
     ticket    one caller's place where calls wait
     live      a fn with its gate and its pool: ready to be called
@@ -83,7 +86,7 @@ Contents
      5  Tongues                   what does a function look like?
      6  The shelf                 how to replace a running function?
      7  Memory                    what happened yesterday?
-     8  The narrow waist          what is an invocation?
+     8  The narrow waist          what is a call, from end to end?
      9  The HTTP door             where does the web end?
     10  Five faces                how can one platform speak five APIs?
     11  Time                      who calls when nobody calls?
@@ -94,7 +97,8 @@ queue, containers, CoAP, gRPC, and an event loop for speed.
 
 Each chapter opens with its question and closes with three things to try, the
 roads not taken, and what the real world does. After chapter 8 you own a whole
-FaaS without a network; each later chapter adds one door or one clock.
+FaaS without a network; each later chapter adds one door or one clock, and the
+last one switches it on.
 
 Security promises, each with a test of its name in tests/test_promises.py
 -------------------------------------------------------------------------
@@ -102,7 +106,8 @@ Security promises, each with a test of its name in tests/test_promises.py
     S1   Loopback by default; on any other address management needs the
          API key that was made at the first start.
     S2   On loopback, a web page cannot drive the platform: a foreign Host
-         and a cross-site Origin are refused on management paths.
+         and a cross-site Origin are refused on management paths. FaaS-Go's
+         paths take the key, or a cookie that holds it, on any address.
     S3   No name leaves its folder.
     S4   No bundle leaves its folder, and none outgrows its limits (bytes,
          entries, ratio).
@@ -114,7 +119,8 @@ Security promises, each with a test of its name in tests/test_promises.py
     S7   A function's process starts with its own environment, none of ours,
          and none of our descriptors; lua and python functions have to ask
          even for their own variables, and see nobody else's values.
-    S8   A request that two parsers could read in two ways is refused.
+    S8   A request that two parsers could read in two ways is refused, and
+         no answer of ours is one.
     S9   What looks like a secret is masked before it is stored.
     S11  A deploy that answered 2xx is on disk; a crash leaves the old
          version or the new one.
@@ -126,9 +132,12 @@ queue of chapter 12.)
 What it does not do
 -------------------
 
-It is no wall against hostile code: a function runs as the user who started
-the platform and may read what that user may read. It speaks no TLS; put a
-proxy in front of it. It runs on one machine, and that machine runs Linux.
+It is no wall against hostile code, nor between functions: a function runs as
+the user who started the platform, may read what that user may read, and on
+loopback may manage the platform as that user may. It runs no containers: a
+Dockerfile is refused. Of FaaS-Go's modules, `ai` and `email` are missing. It
+speaks no TLS; put a proxy in front of it. It runs on one machine, and that
+machine runs Linux.
 
 The file's own rules
 --------------------
@@ -429,7 +438,7 @@ class Result(typing.NamedTuple):
     version: int = 0
     start: str = ""             # 'cold', 'warm', or '' where nothing ran
     spans: tuple = ()           # (('queue', 0.000012), ('run', 0.0003))
-    more: typing.Any = None     # a Stream (8.1) of what follows the body
+    more: typing.Any = None     # a Stream (8.3) of what follows the body
 
 
 class Settings(typing.NamedTuple):
@@ -547,7 +556,8 @@ class Run(typing.NamedTuple):
     log: bytes = b""            # what was said besides
     error: FaasError = None     # why there is no answer
     meta: dict = {}             # {"headers": ...}, where a tongue gives any
-    start: str = "cold"
+    start: str = "cold"         # 'warm'; '' where nothing was asked, so that
+                                # asking another is no repetition
     more: typing.Any = None     # pieces that follow `out`, from a server (5.9)
 
 
@@ -1144,11 +1154,18 @@ import threading
 #    OFFSET  SIZE  FIELD
 #         0     4  size of all that follows, big-endian
 #         4     4  id
-#         8     1  verb: H hello, C call, R result, E error; S, D see 4.3;
-#                  Q question, A its answer, L a line for the log, see 4.2
+#         8     1  verb
 #         9     4  m, the size of meta
 #        13     m  meta, a JSON object
 #      13+m        body, any bytes
+#
+#    H hello     worker -> us        C call           us -> worker
+#    R result    worker -> us        E error          worker -> us
+#    Q question  worker -> us        A its answer     us -> worker
+#    L log line  worker -> us        S start, D end   us -> nursery
+#
+# R and E have the id of their C; an E with id 0 means that the function could
+# not be loaded. Q has an id of the worker's own, and A the id of its Q.
 #
 # Worked by hand, call 7 with an empty meta and the body "hi" is
 #
@@ -1254,7 +1271,11 @@ def frame_meta(data):
 #        | <-- L 0 {"level": "info"} "was 41" ------ |  it notes something,
 #        | <-- R 7 --------------------------------- |  and answers
 #
-# What may be asked is a matter of chapter 8.
+# Why not over HTTP, to the platform's own port? Then the function would need a
+# key, and a key can be stolen; and who asks would be a claim. Here the socket
+# itself says who asks: nobody else has its other end. And there is no new way
+# to wait: whoever waits for R is awake when Q comes. What may be asked is a
+# matter of 8.6.
 
 LOADERS = {"echo": lambda program, channel: lambda meta, body: ({}, body)}
 
@@ -2493,6 +2514,19 @@ LOADERS["python3"] = load_python3
 #
 # A JavaScript string cannot hold every byte, so `req.body` is for text, and
 # `req.rawBody` is a Buffer with the bytes as they came.
+#
+# The shim is handed to `node -e`, with the tongue as its argument. Its parts,
+# and what they are in 4.2:
+#
+#       finish, refuse, fail      frame_encode, error_frame; a call ends once
+#       callExpress, Response     what Express hands to a handler: req and res
+#       callBack                  context and cb
+#       load, serve               worker_main: import, say H, read frames
+#       take                      answer: one C frame to one call of fn
+#
+# Node reads with callbacks: nobody waits for a call to end, and an exception
+# may come from a timer long after fn has returned. So the call under way is
+# kept in `running`, and what nobody caught belongs to it.
 
 NODE_SHIM = r"""
 // node -e THIS nodejs, or node -e THIS node, in the function's folder.
@@ -2670,8 +2704,12 @@ load().then(serve).catch((error) => fail(running, error));
 #       }
 #
 # Go has no interpreter to wait with a shim, so the shim is compiled together
-# with the function, once per digest, when it is deployed (5.10). What does not
+# with the function, once per digest, when it is deployed (5.11). What does not
 # compile is not deployed, and the answer says which line the compiler means.
+#
+# It is the shortest of the three, and the best one to compare with 4.2 line by
+# line: main is worker_main, faasRun is answer, faasSend is frame_encode. Its
+# names begin with faas, for they share a package with the function's.
 
 GO_SHIM = r"""
 package main
@@ -2769,6 +2807,9 @@ BUILT = frozenset([PACKAGES, PROGRAM, GO_MAIN])
 # sentence, which lua gets as `nil, sentence`. And since lua's calls run in the
 # platform, where no signal ends them, each has bounds: of what it makes, and
 # of what it searches for.
+#
+# A reader who wants to know how platforms work may go on at 5.6: what follows
+# is a library, and how it is reached was told in 4.2.
 
 MOST_TEXT = 6 << 20         # characters: what a function may answer
 MOST_PARTS = 1 << 20        # of a list: they cost 60 bytes each
@@ -3317,7 +3358,7 @@ PURE = builtins_of({
 })
 
 # What only the platform can do has no `do` here: a worker asks for it (4.2),
-# and the other half is in 8.2.
+# and the other half is in 8.6.
 
 BUILTINS = {
     "kv.get": Builtin("key:string", None),
@@ -3359,8 +3400,22 @@ BUILTINS = {
 # setfenv is gone; unpack, loadstring, table.getn and math.pow are put back.
 #
 # Lua can read and write files, and a socket is none. So its frames travel
-# over standard input and output, which the shim keeps to itself: print and
-# io.write go to the log, and what the function starts gets neither.
+# over standard input and output, where a shell has put them (LUA_START), and
+# which the shim keeps to itself: print and io.write go to the log, and what
+# the function starts gets neither.
+#
+# The shim is long because Lua is small. Its parts:
+#
+#       the first 50 lines    files that the function may have, for those that
+#                             it may not; what Lua 5.4 has lost since 5.1
+#       spell_...             JSON out; a table with keys 1 to n is a list
+#       read_...              JSON in, in runs of text: find and sub are C, and
+#                             a loop over bytes would take a second for 1 MB
+#       send, receive         frame_encode and FrameReader
+#       ask, check, define    a question that looks like a function: kv.get(k)
+#       split, join, ...      strings, as Go has them
+#       told, send_error      the traceback to the log, one sentence to us
+#       answer                one C frame: handler(ctx, event), and its table
 
 LUA_SHIM = r"""
 local input, output = io.stdin, io.stdout   -- The frames travel over these,
@@ -5500,7 +5555,7 @@ class Version(typing.NamedTuple):
 #
 # A folder without a row is harmless, and sweep() removes it at the next
 # start. A row without a folder would be a function that cannot start: so the
-# platform (8.4) deploys and deletes under one lock per name.
+# platform (8.9) deploys and deletes under one lock per name.
 
 
 class Shelf:
@@ -6181,6 +6236,8 @@ def used_bytes(database):
 # Keys and values are bytes, because Lua's strings are; they travel as text in
 # which a lone surrogate stands for a byte (4.1). A `kill -9` loses nothing
 # here, but a power cut may lose the last second: nobody waits for the disk.
+# A `set` counts what is there, 1 ms for the most that there may be, which is
+# why there is a most.
 
 KV_TABLE = """
 CREATE TABLE IF NOT EXISTS kv (
@@ -6191,7 +6248,7 @@ CREATE TABLE IF NOT EXISTS kv (
 MAX_KEY = 512               # bytes
 MAX_VALUE = 1 << 20         # bytes; what is larger is a file
 MAX_STORED = 64 << 20       # bytes of one function: as many as a bundle's
-MAX_KEYS = 10_000           # of one function; each `set` counts them
+MAX_KEYS = 10_000           # of one function
 
 
 def kv_bytes(text, most, what):
@@ -6321,7 +6378,7 @@ class Store:
 #   counters only (Prometheus), and leaves logs to the container engine.
 
 # ============================================================================
-# Chapter 8. The narrow waist: what is an invocation?
+# Chapter 8. The narrow waist: what is a call, from end to end?
 # ============================================================================
 #
 # Everything is there: nouns, processes, workers, tongues, a shelf, a memory.
@@ -6468,6 +6525,14 @@ def guess_type(body):
         return "application/octet-stream"
 
 
+# 8.2 What an answer may say -------------------------------------------------
+#
+# A worker is a stranger's program, and its headers are a stranger's text. What
+# no door could carry, or what would begin a second header, is dropped here,
+# once for all doors; and which tongue may choose its headers and its status at
+# all, is a column of TONGUES.
+
+
 @functools.lru_cache(maxsize=1024)
 def go_capitals(name):
     """Spell a field name as Go does.
@@ -6497,15 +6562,25 @@ def clean_headers(headers, tongue):
     clean = {}
     for name, value in headers.items() if isinstance(headers, dict) else ():
         values = value if isinstance(value, (list, tuple)) else [value]
-        length = name.lower() == "content-length"
-        if (name.lower() == "content-type" or tongue.chooses) and (
-                length and tongue.runs == "server"
-                or name.lower() not in HOP_BY_HOP) and (
-                re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", name)
-                and all(isinstance(text, str) and not re.search(
-                    UNSPEAKABLE, text) for text in values)):
+        if may_choose(tongue, name.lower()) and all(
+                isinstance(text, str) and not re.search(UNSPEAKABLE, text)
+                for text in values):
             clean[go_capitals(name.lower())] = value
     return clean
+
+
+def may_choose(tongue, name):
+    """Tell whether a function may set a header; its name in lower case.
+
+    >>> may_choose(TONGUES["lua"], "lab"), may_choose(TONGUES["go"], "lab")
+    (True, False)
+    """
+    if name == "content-length":
+        return tongue.runs == "server"      # It was read as such (5.9).
+    if name in HOP_BY_HOP or not re.fullmatch("[a-z0-9!#$%&'*+.^_`|~-]+",
+                                              name):
+        return False
+    return tongue.chooses or name == "content-type"
 
 
 def result_of(run, fn, ident, spans):
@@ -6545,16 +6620,12 @@ def checked_status(run):
         "crashed", f"it chose {status!r} as its status, which is none"))
 
 
-def story_of(fn, error):
-    """Tell a function's author what went wrong, with the lines of its text.
-
-    Errors: none; of tongues that only fail with a sentence, the sentence.
-    """
-    tongue = TONGUES.get(fn.tongue)
-    if not (tongue and tongue.asks):
-        return str(error)
-    text = read_small(fn.folder, tongue.text).decode("utf-8", "replace")
-    return explain(fn.tongue, tongue.text, str(error), error.line, text)
+# 8.3 Answers that are still coming ------------------------------------------
+#
+# Most answers are there before anybody writes them down. That of a server may
+# take minutes, or never end, and is passed on as it comes. What follows a call
+# has to wait for its end: the row that says how it went, and the worker that
+# is given back.
 
 
 class Stream:
@@ -6563,7 +6634,8 @@ class Stream:
     `at_end(size, error)` is called once, however it ends: used up, closed, or
     broken by a FaasError, which goes on to whoever reads.
 
-    >>> stream = Stream(iter([b"a", b"b"]), lambda size, error: print(size))
+    >>> pieces = (piece for piece in [b"a", b"b"])
+    >>> stream = Stream(pieces, lambda size, error: print(size))
     >>> next(stream), list(stream)
     2
     (b'a', [b'b'])
@@ -6591,7 +6663,7 @@ class Stream:
     def close(self, error=None):
         if not self.ended:
             self.ended = True
-            getattr(self.pieces, "close", int)()
+            self.pieces.close()
             self.at_end(self.size, error)
 
 
@@ -6609,6 +6681,26 @@ def whole(result):
     except FaasError as error:
         return result._replace(kind=error.kind, sentence=str(error), body=b"",
                                headers={}, more=None)
+
+
+# 8.4 What is written down ---------------------------------------------------
+#
+# Three readers want three things of a call that is over. Its author wants what
+# the function printed, and where it failed, why: the log. Whoever looks after
+# the machine wants one row: how long, how large, how it ended. And who has to
+# reproduce a failure wants what it was asked. None of them may find a secret.
+
+
+def story_of(fn, error):
+    """Tell a function's author what went wrong, with the lines of its text.
+
+    Errors: none; of tongues that only fail with a sentence, the sentence.
+    """
+    tongue = TONGUES.get(fn.tongue)
+    if not (tongue and tongue.asks):
+        return str(error)
+    text = read_small(fn.folder, tongue.text).decode("utf-8", "replace")
+    return explain(fn.tongue, tongue.text, str(error), error.line, text)
 
 
 MAX_LOGGED = 1 << 19        # characters of one run: half of what a log file
@@ -6637,8 +6729,9 @@ def log_text(call, fn, run, story=""):
 
 # "It fails with the event of Tuesday" can be looked into only by who still has
 # the event of Tuesday. So FaaS-Go keeps what a handler was given, and where it
-# was told to, what it gave. Both go through the masks of 7.1, and some more: a header or a member
-# whose name says that it is secret loses its value, whatever that looks like.
+# was told to, what it gave. Both go through the masks of 7.1, and some more: a
+# header or a member whose name says that it is secret loses its value,
+# whatever that looks like.
 
 SECRET_WORD = re.compile(
     r"authorization|cookie|token|key|secret|password|auth|credential", re.I)
@@ -6709,6 +6802,9 @@ def details_of(call, fn, result):
     return event, answer
 
 
+# 8.5 What lies in a folder --------------------------------------------------
+
+
 def digest_or_empty(folder):
     """Give the digest of a folder's function, or '' where it has none."""
     try:
@@ -6735,7 +6831,7 @@ def tongue_of(wanted, files):
     return choose_tongue(wanted, files, lambda path: files[path].data)
 
 
-# 8.2 SHELL: host functions ---------------------------------------------------
+# 8.6 SHELL: host functions ---------------------------------------------------
 #
 # The other half of 5.5: what a function asks in the middle of its call is
 # answered here, by the thread that carries the call. The first column is
@@ -6754,7 +6850,11 @@ def tongue_of(wanted, files):
 #
 # That a function asks through us and not by itself is no wall: a lua function
 # may run curl. It is a convenience that any language gets by speaking frames,
-# Lua above all, which has no sockets.
+# Lua above all, which has no sockets. So there is no list of addresses where
+# http.get may not go, 127.0.0.1 and the router at home among them: it would be
+# a wall with a door beside it. On loopback, where managing takes no key, a
+# function can manage the platform; who minds gives functions to nobody but
+# himself, or the platform an address that asks for the key.
 
 HTTP_TIME = 30.0            # s; FaaS-Go's bound for its functions' requests
 
@@ -6974,7 +7074,7 @@ def checked_env(env):
     return env
 
 
-# 8.3 SHELL: the platform ----------------------------------------------------
+# 8.7 SHELL: the platform ----------------------------------------------------
 #
 # Functions come from two places, and a name belongs to one of them. What was
 # uploaded lies on the shelf only. What lies in functions/ belongs to whoever
@@ -7111,7 +7211,7 @@ class Platform:
         patience = Pool.PATIENCE if runs == "worker" else 0.0
         return Live(fn, gate, Pool(birth, fn.threads, most, patience))
 
-    # 8.4 Find ---------------------------------------------------------------
+    # 8.8 Find ---------------------------------------------------------------
     #
     # A look at a folder compares names, sizes and times of change, and reads
     # nothing: some 20 us for a small one. Only when they differ are the files
@@ -7224,10 +7324,10 @@ class Platform:
                         source="folder", note=note)
         return [found[name] for name in sorted(found)]
 
-    # 8.5 Deploy, roll back, delete ------------------------------------------
+    # 8.9 Deploy, roll back, delete ------------------------------------------
     #
-    # These move the same pointer and change the same pool, so they are done one
-    # at a time for each name. Callers never wait for that lock, with
+    # These move the same pointer and change the same pool, so they are done
+    # one at a time for each name. Callers never wait for that lock, with
     # one exception: who is the first to meet an edited folder waits until the
     # edit is taken up, since "at the next call" is what was promised.
 
@@ -7382,8 +7482,9 @@ class Platform:
             return self.switch(fn, commit)      # Workers were born with them.
 
     # Variables and Settings are the other thing that may change. Who asks for
-    # its variables (5.5) sees the new ones in its next question; a process that
-    # was born with the old ones has to be replaced, and is, as by a deploy:
+    # its variables (5.5) sees the new ones in its next question; a process
+    # that was born with the old ones has to be replaced, and is, as by a
+    # deploy:
     #
     #       lua, python             nothing to do
     #       script, binary          nothing to do: each call is a new process
@@ -7426,7 +7527,7 @@ class Platform:
             self.logs.remove(name)
             self.journal.remove(name)
 
-    # 8.6 The waist ----------------------------------------------------------
+    # 8.10 The waist ----------------------------------------------------------
     #
     # The first call of a python3 function after a start of the platform, as
     # its trace tells it, and the second:
@@ -7438,10 +7539,13 @@ class Platform:
     # in no span.
 
     # What was taken for a call is given back when it is over: the worker, the
-    # place behind the gate, the count of running calls. Mostly that is when
-    # its Result is there; where an answer is still coming, the list of what
-    # is to be given back travels with the Stream, and is worked off at its
-    # end.
+    # place behind the gate, the count of running calls. A `with` block would
+    # give back when the function returns, and for an answer that is still
+    # coming that is too early: its worker would be lent to the next call while
+    # this one still reads from it. So what is to be given back is a list, an
+    # ExitStack; pop_all() takes it out of the `with` and hands it to the
+    # Stream. Whoever has a Stream has to close it: that is the one duty that
+    # leaves this chapter (9.5 does it in a `finally`).
 
     def invoke(self, call):
         """Answer one Call, whatever happens, and remember it.
@@ -8035,7 +8139,7 @@ class Response(typing.NamedTuple):
     status: int = 200
     body: bytes = b""
     headers: dict = {}          # a value may be a tuple: one line for each
-    more: typing.Any = None     # a Stream (8.1) of what follows the body
+    more: typing.Any = None     # a Stream (8.3) of what follows the body
 
 
 REASONS = {
@@ -8611,8 +8715,8 @@ def send_rest(client, response, minor):
 class Incoming:
     """The pieces of a body, for as long as they come.
 
-    Whoever reads them may do so in another thread; there is one reader. Errors:
-    FaasError, where the client is gone, or the rest is no body.
+    Whoever reads them may do so in another thread; there is one reader.
+    Errors: FaasError, where the client is gone, or the rest is no body.
     """
 
     def __init__(self, server, client, reader, inbox):
@@ -9281,7 +9385,10 @@ def smolfaas_health(door, request):
 # is called hits-2 by the other faces. And since we store no text that does
 # not load, a mistake is told at once, and not at the first call.
 #
-# How its words map to ours; each row is a function or two below:
+# Its later versions are called lunar, which is shorter, and so the functions
+# here begin with that word. They are as many as those of the other four faces
+# together, for this one has a page of settings, and settings are words. How
+# its words map to ours; each row is a function or two below:
 #
 #       function             Function, and its Settings
 #       version              a row of the shelf, with the text of its file
@@ -9938,7 +10045,7 @@ TEXT, FLAG, COUNT = ({"type": name} for name in
 NUMBER = {"type": "number"}
 OPEN = {"type": "object", "additionalProperties": True}
 TYPED_TEXT = "text/plain"
-NATURAL = {**COUNT, "minimum": 0}
+SIZE = {**COUNT, "minimum": 0}
 
 
 def maybe(schema):
@@ -9977,16 +10084,16 @@ def exactly(optional="", **members):
 
 def page_of(name, schema, **more):
     """Describe a page of FaaS-Go's API."""
-    return exactly(pagination=exactly(total=NATURAL, limit=NATURAL, offset=NATURAL),
+    return exactly(pagination=exactly(total=SIZE, limit=SIZE, offset=SIZE),
                   **{name: listed(schema)}, **more)
 
 
-THREADS = maybe({**NATURAL, "maximum": 64})
-FN = exactly(name=TEXT, tongue=TEXT, version=NATURAL, digest=TEXT, threads=NATURAL,
+THREADS = maybe({**SIZE, "maximum": 64})
+FN = exactly(name=TEXT, tongue=TEXT, version=SIZE, digest=TEXT, threads=SIZE,
             timeout=NUMBER, env=listed(TEXT), source=TEXT, note=TEXT)
-EXECUTION = exactly(id=TEXT, function=TEXT, version=NATURAL, trigger=TEXT,
+EXECUTION = exactly(id=TEXT, function=TEXT, version=SIZE, trigger=TEXT,
                    started=NUMBER, duration=NUMBER, start=TEXT, status=TEXT,
-                   bytes_in=NATURAL, bytes_out=NATURAL, error=TEXT, code=NATURAL)
+                   bytes_in=SIZE, bytes_out=SIZE, error=TEXT, code=SIZE)
 ENV = {"type": "object", "maxProperties": 100, "propertyNames": {
            "pattern": "^[A-Za-z_][A-Za-z0-9_]{0,99}$"},
        "additionalProperties": {**TEXT, "maxLength": 10000, "pattern":
@@ -9994,22 +10101,22 @@ ENV = {"type": "object", "maxProperties": 100, "propertyNames": {
 FULL_ENV = {**ENV, "additionalProperties": {
     **TEXT, "maxLength": 10000, "pattern": r"^[^\x00]*[!-~][^\x00]*$"}}
 
-LUNAR_VERSION = exactly(id=TEXT, function_id=TEXT, version=NATURAL, code=TEXT,
-                       created_at=NATURAL, created_by=maybe(TEXT),
+LUNAR_VERSION = exactly(id=TEXT, function_id=TEXT, version=SIZE, code=TEXT,
+                       created_at=SIZE, created_by=maybe(TEXT),
                        is_active=FLAG)
 LUNAR_FN = {"id": TEXT, "name": TEXT, "description": TEXT, "env_vars": ENV,
-            "disabled": FLAG, "retention_days": maybe(NATURAL),
+            "disabled": FLAG, "retention_days": maybe(SIZE),
             "cron_schedule": maybe(TEXT), "save_response": FLAG,
             "cron_status": {"enum": ["active", "paused"]},
-            "created_at": NATURAL, "updated_at": NATURAL}
+            "created_at": SIZE, "updated_at": SIZE}
 LUNAR_WHOLE_FN = exactly(**LUNAR_FN, active_version=LUNAR_VERSION)
 LUNAR_RUN = {"id": TEXT, "function_id": TEXT, "function_version_id": TEXT,
              "status": {"enum": ["pending", "success", "error"]},
-             "duration_ms": NATURAL, "error_message": maybe(TEXT),
-             "trigger": TEXT, "created_at": NATURAL}
+             "duration_ms": SIZE, "error_message": maybe(TEXT),
+             "trigger": TEXT, "created_at": SIZE}
 LUNAR_KEPT = {"event_json": maybe(TEXT), "response_json": maybe(TEXT)}
 LUNAR_LINE = exactly(level={"enum": [0, 1, 2, 3]}, message=TEXT,
-                    created_at=NATURAL)
+                    created_at=SIZE)
 LUNAR_CHANGE = {**record(
     name=maybe({**TEXT, "minLength": 1, "maxLength": 100}), code=maybe(TEXT),
     description=maybe({**TEXT, "maxLength": 500}), disabled=maybe(FLAG),
@@ -10022,13 +10129,13 @@ LUNAR_NEW = record(
     tongue={"enum": [name for name, tongue in TONGUES.items()
                      if tongue.text in tongue.marks] + [None]},
     code={**TEXT, "minLength": 1})
-LUNAR_DIFF = exactly(old_version=NATURAL, new_version=NATURAL, diff=listed(exactly(
-    "old_line new_line", old_line=NATURAL, new_line=NATURAL, content=TEXT,
+LUNAR_DIFF = exactly(old_version=SIZE, new_version=SIZE, diff=listed(exactly(
+    "old_line new_line", old_line=SIZE, new_line=SIZE, content=TEXT,
     line_type={"enum": ["unchanged", "added", "removed"]})))
 LUNAR_NEXT = exactly(
     "cron_schedule cron_status is_paused next_run next_run_human",
     has_schedule=FLAG, cron_schedule=TEXT, cron_status=TEXT, is_paused=FLAG,
-    next_run=maybe(NATURAL), next_run_human=TEXT)
+    next_run=maybe(SIZE), next_run_human=TEXT)
 DONE = exactly("error", success=FLAG, error=TEXT)
 DEPLOYED = {200: TYPED_TEXT}
 # What a path or a query may bring. FaaS-Go forgives any limit and offset.
@@ -10039,7 +10146,7 @@ PARTS = {"name": NAMED, "version": NUMBERED, "old": NUMBERED, "new": NUMBERED,
          "ident": {**TEXT, "minLength": 1}, "rest": {
              **TEXT, "pattern": r"^[^\x00]+$"}}
 QUERY = {"name": {**TEXT, "pattern": f"^({NAME.pattern})?$"},
-         "limit": {**NATURAL, "maximum": 9999}, "offset": TEXT,
+         "limit": {**SIZE, "maximum": 9999}, "offset": TEXT,
          "trigger": TEXT}
 
 LIST = {"type": ["array", "null"]}
@@ -10175,7 +10282,7 @@ ROUTES = (
           gives={204: None}),
     Route("GET", "/-/functions/{name}/versions", "ours", "manage",
           "a function's versions, the newest first", own_versions,
-          gives={200: listed(exactly(number=NATURAL, tongue=TEXT, digest=TEXT,
+          gives={200: listed(exactly(number=SIZE, tongue=TEXT, digest=TEXT,
                                     created=NUMBER, active=FLAG))}),
     Route("POST", "/-/functions/{name}/rollback", "ours", "manage",
           "let another version serve", own_rollback,

@@ -619,7 +619,8 @@ EXAMPLES = {
 
 
 def test_every_kind_has_an_example_and_every_example_is_called():
-    assert set(EXAMPLES) == {path.name for path in ROOT.glob("functions/[!._]*")}
+    assert set(EXAMPLES) == {
+        path.name for path in (ROOT / "functions").glob("[!._]*")}
     assert {tongue for tongue, *_ in EXAMPLES.values()} == set(TONGUES)
 
 
