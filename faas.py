@@ -1282,6 +1282,10 @@ LOADERS = {"echo": lambda program, channel: lambda meta, body: ({}, body)}
 CHANNEL = 3
 
 
+# A function may have threads, and two of them may ask at the same time. So a
+# question holds the socket from its Q to its A; the answers need no sorting.
+
+
 class Channel:
     """The worker's end of its socket.
 
@@ -1396,9 +1400,21 @@ def worker_main(program):
 
 # 4.3 SHELL: the nursery -----------------------------------------------------
 #
-# The nursery knows two requests: S, start this program with these
-# descriptors; and D, end that pid. Descriptors travel beside the bytes, as
-# SCM_RIGHTS (unix(7)): the kernel duplicates them into the receiver.
+# The nursery knows two orders: S, start this program with these descriptors;
+# and D, end that pid. Descriptors travel beside the bytes, as SCM_RIGHTS
+# (unix(7)): the kernel duplicates them into the receiver. The life of one
+# shell script, as the socket between us and the nursery sees it:
+#
+#       -> S 8 {"argv": ["functions/shout"], "cwd": ".", "env": {...}, ...}
+#          and three descriptors: its stdin, stdout, stderr
+#       <- R 8 {"pid": 4711}
+#          (we talk to 4711 over its pipes; its pidfd says when it exits)
+#       -> D 9 {"pid": 4711}
+#       <- R 9 {"status": 0}             its wait status; its family is gone
+#
+# An order is carried out before the next one is read, and takes as long as a
+# fork or a kill takes. So one nursery is enough for all callers, and who waits
+# for it waits milliseconds.
 #
 # What program does the nursery run? This book, up to a certain page. Every
 # prefix of it is a working program, and the nursery is the prefix that ends
@@ -1662,6 +1678,19 @@ def tell_nothing(do, arguments, deadline):
     """Answer a question of a worker that may ask none."""
     raise FaasError("bad_input", "functions of this tongue may not ask for "
                     f"{do}")
+
+
+# One exchange, as poll() sees it, with the three descriptors that matter:
+#
+#       channel   log   life    what it means
+#          x                    a frame, or a part of one
+#                  x            it printed; the pipe must not fill up
+#                        x      it exited: nothing will come any more
+#          (nothing, 50 ms)     a look at the clock, and at its family
+#
+# All three are watched in every wait, because each can be the one that comes:
+# a worker that prints a megabyte before it answers would wait for us to read
+# it, while we wait for its answer.
 
 
 class Worker:
@@ -2917,6 +2946,14 @@ def base64_decode(text):
 #       Mon Jan 2 15:04:05 MST 2006
 #       month 1, day 2, hour 3 (15), minute 4, second 5, year 6, zone -7
 #
+# So a layout is read by looking for the parts of that moment in it, and each
+# part found becomes the same part of another moment:
+#
+#       layout                       20 November 2026, 08:50:39 in Berlin
+#       2006-01-02 15:04:05          2026-11-20 08:50:39
+#       Mon, 2 Jan 06, 3:04 PM       Fri, 20 Nov 26, 8:50 AM
+#       2006-01-02T15:04:05Z07:00    2026-11-20T08:50:39+01:00
+#
 # Each token: how strftime spells it, and the pattern that reads it.
 
 SHORT = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec"
@@ -3085,6 +3122,15 @@ def seconds_east(found):
 
 # url. urllib.parse reads almost anything as a URL; Go refuses what it could
 # not write again, and decodes the parts.
+#
+#       http://me:x@host:80/a%20b?c=1&c=2#top
+#       scheme   'http'             path       '/a b'
+#       host     'host:80'          query      {'c': ['1', '2']}
+#       username 'me'               fragment   'top'
+#       password 'x'
+#
+# A URL that two readers take apart in two ways is how requests are sent to
+# hosts that were meant to be out of reach; so what is doubtful is an error.
 
 URL = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*+):)?+(?://([^/?]*))?([^?]*)"
                  r"\??(.*)", re.DOTALL)
@@ -4091,6 +4137,12 @@ LOADERS["python"] = load_python
 #
 #       [TIP] There is nil where a table was expected: ...
 #
+# The line comes from whoever knows it: Lua writes it before its message, and
+# of a Python exception the traceback is walked down to the last frame that is
+# in main.py (5.2); it travels in the E frame's meta. The text comes from the
+# shelf, where it cannot have changed since. So nothing has to be remembered
+# for an explanation, and it costs nothing until something fails.
+#
 # A tip is chosen by the interpreter's words, and those differ: LuaJIT and Lua
 # 5.1 say "index local 'user' (a nil value)", Lua 5.4 "index a nil value (local
 # 'user')". The rows were taken from what the interpreters print, and the tests
@@ -4299,6 +4351,27 @@ def explain(tongue, name, sentence, line, text):
 # caller's body would be the next caller's request (see chapter 9), and a
 # server with one thread would wait for the next question of a connection that
 # has none.
+
+# A call of a server whose body and whose answer are both long: neither is held
+# by us as a whole, and neither waits for the other. What the naive way does,
+# which is to read all of the body, then send it, then read all of the answer,
+# is the same ladder with the rungs of each side moved together; it needs as
+# much memory as the bytes that travel, and for a function that answers each
+# line as it comes it never ends.
+#
+#      client              9.5's thread           pump           server
+#        | head, 1st piece --> |                    |               |
+#        |                     | head ---------------------------> |
+#        |                     | - starts --------> | 1st piece --> |
+#        | <-- head, 1st ----- | <------------ head, 1st piece --- |
+#        | 2nd piece ------------------------------>| ------------> |
+#        | <-- 2nd piece ----- | <------------------ 2nd piece --- |
+#        | end -----------------------------------> | ------------> |
+#        | <-- end ----------- | <------------------------ end --- |
+#
+# The pump is a thread of its own, because a write can wait as well as a read:
+# a server that answers before it has read to the end would otherwise stop us
+# in the middle of a write, with its answer unread.
 
 GREETING = (b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
             b"Connection: close\r\n\r\n")
@@ -4861,6 +4934,17 @@ def call_headers(call, ident):
 #       package.json                npm install, or npm ci beside a lock file
 #       fn.go, go.mod               go mod tidy, go build
 
+# What lies in a version's folder afterwards. All of it was there before the
+# folder got its name (6.3), so a build that fails, or is killed, leaves none:
+#
+#       fn.py requirements.txt          + site-packages/
+#       index.js package.json           + node_modules/
+#       fn.go go.mod                    + faas_main.go, faas-program
+#       main.go go.mod (a server)       + faas-program
+#
+# What the tools keep for the next time lies in data/cache. It may be deleted
+# at any time; a Go build without it takes ten seconds instead of one.
+
 BUILD_TIME = 300.0              # s; numpy from source on a Pi takes longer,
                                 # and is better taken from piwheels
 
@@ -5020,6 +5104,13 @@ def prepare(parent, tongue, folder, cache):
 #   >>> worker.ask({"headers": {}}, b"live", soon).out
 #   b'evil'
 #   >>> nursery.close()
+#   >>> folder_of = {mark: name for name, tongue in TONGUES.items()
+#   ...              for mark in tongue.marks}       # who is recognised last?
+#   >>> folder_of["package.json"], folder_of["main.py"]
+#   ('server', 'python')
+#   >>> takes, do = BUILTINS["time.format"]
+#   >>> do(1795170639, "Mon Jan 2006")
+#   'Fri Nov 2026'
 #
 # Roads not taken ------------------------------------------------------------
 #   A decorator or a base class for functions: then every function imports the
@@ -5028,11 +5119,20 @@ def prepare(parent, tongue, folder, cache):
 #     server, and 5.9 is what that costs.
 #   FaaS-Go's interpreter inside the server: nothing is faster, and nothing can
 #     be stopped; os.exit() in a function ends the platform.
+#   The shims as files beside this one: then a copy of faas.py alone would speak
+#     three tongues, and a shim of yesterday could meet a platform of today.
+#   WebAssembly for all tongues: one runner, and for each language a compiler
+#     that few readers have; the standard library runs none of it.
+#   A library that functions import to reach kv and http: it would have to be
+#     installed, versioned and kept compatible, in each language. A frame is all
+#     of that in 13 bytes.
 #   Guessing bytes or str from the Content-Type: a type that depends on what a
 #     client claims is a bug waiting for that client.
 #
 # Real world -----------------------------------------------------------------
-#   Lambda's contract is handler(event, context); Google's Functions Framework
+#   Lambda's runtimes are shims too, and open: they ask a local HTTP address for
+#   the next event, where ours read a frame. Its contract is
+#   handler(event, context); Google's Functions Framework
 #   hands over a Flask request, OpenFaaS a template of your choice, and WASI
 #   returns to section 5.1: standard input, standard output, variables.
 
@@ -5485,7 +5585,8 @@ def add_column(database, table, column):
         database.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
-# What the two tables hold, after two deploys of shout and a rollback:
+# What the two tables hold, after two deploys of shout and a rollback (and,
+# not shown here, its id, and the JSON of its Settings):
 #
 #       functions    name    active   threads   env    timeout   source
 #                    shout        1         2   {}           0   upload
@@ -6607,6 +6708,12 @@ def result_of(run, fn, ident, spans):
                   fn.version, run.start, tuple(spans.items()), run.more)
 
 
+# Three places may refuse an answer, each for what it alone can know: the shim
+# what its language returned (5.3 to 5.7), this section what no door could
+# carry, and a door what it cannot spell. So a refusal has the sentence of the
+# first that noticed.
+
+
 def checked_status(run):
     """Refuse an answer with a status that no client would understand.
 
@@ -6856,6 +6963,16 @@ def tongue_of(wanted, files):
 # function can manage the platform; who minds gives functions to nobody but
 # himself, or the platform an address that asks for the key.
 
+# To ask the web for somebody is where a platform gets hurt. What may go wrong,
+# and what is done about it:
+#
+#       file:///etc/passwd, ftp://          http and https only, also onward
+#       it answers 10 GB                    `most` bytes, then an error
+#       it drips a byte a minute            an alarm, whatever is being read
+#       it leads on, and on, and back       MAX_REDIRECTS
+#       it leads on with a body of 10 GB    that body is not read
+#       it wants to know who asks           no cookies, no key, no Referer
+
 HTTP_TIME = 30.0            # s; FaaS-Go's bound for its functions' requests
 
 
@@ -6951,6 +7068,11 @@ def web_request(method, url, headers={}, body=None, most=MAX_UNPACKED,
         raise FaasError("too_large", f"what is at {url[:200]} is larger than "
                         f"{most} bytes, or takes longer than {seconds:.0f} s")
     return status, found, data
+
+
+# In whose name? The name of a function may be given to another one while a
+# call of the first still runs. So values are kept under the id, which is never
+# given again, and a late `kv.set` of what was deleted meanwhile goes nowhere.
 
 
 class Host:
@@ -7081,6 +7203,11 @@ def checked_env(env):
 # edits it: a file is run in place; a folder is looked at on each call, and
 # when it has changed, it is deployed as an upload would be. If that fails,
 # the last good version goes on serving, and a note says why.
+#
+# Deployed by whom is the only difference. Of both, the text lies on the shelf
+# as a version, can be rolled back, has an id, settings, values and executions;
+# a file in functions/ has none of these but its log and its executions, for
+# it is the one thing that is run where it lies.
 #
 #       find("shout")    on the shelf, uploaded?         that
 #                        functions/shout is a folder?    take up its edits
@@ -7218,6 +7345,17 @@ class Platform:
     # read and their digest taken; and only when that differs from the last
     # one taken up is it deployed. So `touch` makes no version, and a text
     # that did not load is not tried again until somebody edits it.
+    #
+    #       what happened to functions/hi     the next call
+    #       nothing                           version 1
+    #       an edit                           waits for its load: version 2
+    #       touch                             one read, and version 2
+    #       an edit with a syntax error       version 2; a note says why
+    #       nothing                           version 2, and no second try
+    #       the error is cured                version 3
+    #       the first text is back            version 1: its digest is known
+    #       the folder is moved away          not_found
+    #       and back                          version 1, without a new load
 
     def find(self, name, deadline=NEVER):
         """Give the Live function of a name.
@@ -7330,6 +7468,17 @@ class Platform:
     # one at a time for each name. Callers never wait for that lock, with
     # one exception: who is the first to meet an edited folder waits until the
     # edit is taken up, since "at the next call" is what was promised.
+    #
+    # A deploy under load, as callers see it. At no moment is there nobody:
+    #
+    #                  old workers         new workers       who comes now
+    #       place      answer                                old
+    #       fill       answer              load, say hello   old
+    #       commit     answer              ready             old
+    #       switch     end their calls     ready             new
+    #       retire     end, one by one     answer            new
+    #
+    # If loading fails, the right column never begins, and nobody has noticed.
 
     def deploy(self, name, files, tongue="", threads=None, env=None,
                timeout=None, settings=None, fresh=False):
@@ -7950,6 +8099,17 @@ BODY_GRACE = 10.0           # s before a body is held to its rate
 BODY_RATE = 1024            # bytes/s; a modem of 1991 was faster
 
 
+# Mostly a Request is given when all of it is here, because a function wants
+# all of it, and a Request is then a plain value. For functions that read as
+# they go (5.9) it is given early, and its body follows in pieces. The same
+# bytes in the same three packets:
+#
+#       received                       whole                  early
+#       POST /f ... Length: 6, "ab"    []                     [Request, b'ab']
+#       "cd"                           []                     [b'cd']
+#       "ef"                           [Request of abcdef]    [b'ef', b'']
+
+
 class RequestReader:
     """Bytes in, Requests out; no socket and no clock.
 
@@ -8132,6 +8292,18 @@ class RequestReader:
 
 
 # 9.3 Responses --------------------------------------------------------------
+
+
+# How does a client know where an answer ends? There are four ways (RFC 9112,
+# 6.3), and which one is taken follows from what is known when the head is
+# written:
+#
+#       the body is here                  Content-Length: its size
+#       it is still coming, its size is   Content-Length: what the server said
+#       known
+#       it is still coming                Transfer-Encoding: chunked
+#       the same, to HTTP/1.0             the end of the connection
+#       204, 304, or the method is HEAD   no body, whatever the head says
 
 
 class Response(typing.NamedTuple):
@@ -8409,6 +8581,17 @@ def find_route(routes, request):
 #
 # Who may call? Anybody who reaches the port: a function is there to be called,
 # also by a page, and one that minds has the headers to look at.
+#
+#       guard      on loopback                    elsewhere
+#       open       anybody                        anybody
+#       manage     who has an account here, and   who has the key
+#                  no page from elsewhere
+#       key        who has the key, or logged in  the same
+#                  with it and no such page
+#
+# A page of a function comes from the platform's own address, and so it is no
+# page from elsewhere: who logs in to a platform trusts its functions with it.
+# The key itself they never see; call_of takes it out of what they are given.
 
 LOCAL_HOST = re.compile(r"(localhost|[a-z0-9.-]+\.localhost|127(\.\d+){3}|"
                         r"\[::1\])(:\d+)?", re.IGNORECASE)
@@ -8603,6 +8786,7 @@ def reads_early(door):
 
 
 def serve_health(door, request):
+    """Say OK, as long as there is a thread to say so."""
     return text_response("OK\n")
 
 
@@ -9094,15 +9278,18 @@ def checked_threads(threads, most=64):
 
 
 def pifaas_logs(door, request, name):
+    """Answer with a function's whole log, as it lies on disk."""
     return Response(200, door.platform.logs.read(name), {
         "Content-Type": "text/plain; charset=utf-8"})
 
 
 def pifaas_schedules(door, request):
+    """Answer with all schedules, as PiFaaS keeps them in its file."""
     return json_response(door.schedules.all())
 
 
 def pifaas_schedule(door, request, name):
+    """Set a schedule; the body is nothing but the expression."""
     try:
         text = request.body.decode()
     except UnicodeDecodeError:
@@ -9113,6 +9300,7 @@ def pifaas_schedule(door, request, name):
 
 
 def pifaas_unschedule(door, request, name):
+    """Remove a schedule; PiFaaS says so even if there was none."""
     door.schedules.remove(name)
     return text_response("Removed schedule")
 
@@ -9130,16 +9318,21 @@ def pifaas_unschedule(door, request, name):
 #       $ curl http://localhost:8000/echo -d hello
 #       hello
 #
-# What tinyFaaS calls `env` is our tongue, and its `envs` are our env.
+# What tinyFaaS calls `env` is our tongue, and its `envs` are our env. Its four
+# kinds of function are four of ours, by the same names. It knows no versions:
+# an upload under a name that is there replaces the function, as here, and what
+# was there before is a rollback away, which only our own paths can say.
 
 
 def tinyfaas_upload(door, request):
+    """Deploy a zip that comes inside the JSON."""
     value = json_object(request)
     files = decode_bundle(member(value, "zip", str, ""))
     return tinyfaas_deploy(door, value, files)
 
 
 def tinyfaas_upload_url(door, request):
+    """Deploy a zip that lies elsewhere, or a folder in it."""
     value = json_object(request)
     data = fetch(member(value, "url", str, ""))
     files = subfolder(read_bundle(data),
@@ -9160,6 +9353,7 @@ def tinyfaas_deploy(door, value, files):
 
 
 def tinyfaas_delete(door, request):
+    """Delete a function, and its schedule, which tinyFaaS has not."""
     name = door.platform.name_of(member(json_object(request), "name", str,
                                         ""))
     door.platform.delete(name)
@@ -9168,11 +9362,13 @@ def tinyfaas_delete(door, request):
 
 
 def tinyfaas_list(door, request):
+    """Answer with names, one a line; its scripts count the lines."""
     return text_response("".join(f"{name}\n" for name in
                                  door.platform.uploaded()))
 
 
 def tinyfaas_wipe(door, request):
+    """Delete what was uploaded; what lies in functions/ stays."""
     for name in door.platform.uploaded():
         with contextlib.suppress(FaasError):    # Somebody was faster.
             door.platform.delete(name)
@@ -9330,6 +9526,7 @@ def rknizzle_call(door, request, name):
 
 
 def rknizzle_ping(door, request):
+    """Say that somebody is here, to who waits for it to start."""
     return json_response({"message": "pong"})
 
 
@@ -9975,10 +10172,12 @@ def own_index(door, request):
 
 
 def own_list(door, request):
+    """Answer with every function that can be called, whoever owns it."""
     return json_response([describe(fn) for fn in door.platform.listing()])
 
 
 def own_deploy(door, request, name):
+    """Deploy a bundle with all that can be said about a function."""
     value = json_object(request)
     env = checked_env(member(value, "env", dict, {}))
     timeout = member(value, "timeout", (int, float), 0)
@@ -9992,18 +10191,21 @@ def own_deploy(door, request, name):
 
 
 def own_delete(door, request, name):
+    """Delete a function with all that it had and did."""
     door.platform.delete(name)
     door.schedules.forget(name)
     return Response(204)
 
 
 def own_versions(door, request, name):
+    """Answer with what a rollback can choose from."""
     door.platform.find(name)
     return json_response([version._asdict() for version in
                           door.platform.shelf.versions(name)])
 
 
 def own_rollback(door, request, name):
+    """Let another version serve, without a failed call."""
     number = member(json_object(request), "version", int, 0) % (1 << 31)
     return json_response(describe(door.platform.rollback(name, number)))
 
@@ -10019,6 +10221,7 @@ def own_run(door, request, name):
 
 
 def own_executions(door, request, name=None):
+    """Answer with the last calls, of one function or of all."""
     if name:
         door.platform.find(name)
     limit = query_of(request).get("limit", "50")
@@ -10029,6 +10232,7 @@ def own_executions(door, request, name=None):
 
 
 def own_openapi(door, request):
+    """Answer with the description of this door's own routes."""
     return json_response(openapi(door.routes))
 
 
@@ -10038,7 +10242,25 @@ def own_openapi(door, request):
 # takes and gives is written in JSON Schema, as small dicts that are put
 # together here; /openapi.json is made of them, and a tester that knows nothing
 # of this file can read there what to send, and see whether the answer is as
-# announced.
+# announced. One row, and what becomes of it:
+#
+#       Route("DELETE", "/schedule/{name}", "PiFaaS", "manage",
+#             "remove a schedule", pifaas_unschedule, gives={200: TYPED_TEXT})
+#
+#       "/schedule/{name}": {"delete": {
+#           "summary": "remove a schedule", "tags": ["PiFaaS"],
+#           "parameters": [{"name": "name", "in": "path", ...}],
+#           "security": [{"key": []}, {}],
+#           "responses": {"200": {... "text/plain" ...}, "404": ..., ...}}}
+#
+# The method, the path and the guard say most of it: which parts a path has,
+# who is refused, and that what is not there is 404. Only the bodies have to be
+# written down, and a body that is described is a body that is checked: the
+# tester sends what a schema allows and expects a yes, and what it forbids and
+# expects a no. It found that a timeout of "x" was a 500.
+#
+# Words for schemas: `record` is an object with such members, `exactly` one
+# with no others, `maybe` lets null pass, `listed` is an array.
 
 TEXT, FLAG, COUNT = ({"type": name} for name in
                      ("string", "boolean", "integer"))
@@ -10435,6 +10657,12 @@ def upload_limit(door, limits):
 # Try it ---------------------------------------------------------------------
 #   >>> [route.path for route in ROUTES if route.face == "PiFaaS"]
 #   ['/logs/{name}', '/schedule', '/schedule/{name}', '/schedule/{name}']
+#   >>> faces = {route.face for route in ROUTES}; len(faces)    # and ours
+#   6
+#   >>> def words(face): return sorted({route.path.split("/")[1]
+#   ...                                 for route in ROUTES if route.face == face})
+#   >>> words("FaaS-Go"), words("rknizzle")
+#   (['api', 'fn'], ['functions', 'ping'])
 #   >>> route, _, parts = find_route(ROUTES, Request("GET", "/logs/a.py"))
 #   >>> route.handler.__name__, parts
 #   ('pifaas_logs', {'name': 'a.py'})
@@ -10449,6 +10677,10 @@ def upload_limit(door, limits):
 #   A plugin interface: the tables are the interface. A sixth face is a sixth
 #     table, and a reader sees all of them on one page.
 #   Imitating bugs: a status of 200 for a crash is a promise to nobody.
+#   A port per face, as each of the five had: the paths do not collide, so one
+#     port serves all of them, and a client needs to know one address. The two
+#     ports that clients have built in, 8000 and 5555, are there.
+#   An OpenAPI file written by hand: it is right on the day it was written.
 #
 # Real world -----------------------------------------------------------------
 #   MinIO speaks S3's API, and CockroachDB PostgreSQL's protocol, for the same
@@ -11104,6 +11336,21 @@ def reachable(url):
 # 17.2 SHELL: serve ----------------------------------------------------------
 
 
+# What a running platform has in its data folder, and who writes it:
+#
+#       lock            nobody: it is held, not written
+#       server.json     serve, when its doors are open: where to find them
+#       api_key         serve, the first time
+#       faas.db         functions, versions, settings: the shelf (6)
+#                       executions and details: the journal (7.4)
+#                       kv: the store (7.5); schedules (11.4)
+#       shelf/          the versions' folders (6.3)
+#       locks/          a file for each scheduled function (11.4)
+#       cache/          what compilers keep (5.11); may be deleted
+#
+# A copy of this folder, made while nothing runs on it, is a backup.
+
+
 def take_data_folder(data, lock=fcntl.LOCK_EX):
     """Lock a data folder for this process; the open file holds the lock.
 
@@ -11287,6 +11534,19 @@ def serve(args):
 
 
 # 17.3 The client ------------------------------------------------------------
+#
+# Which platform does a command mean? The first of these that says so:
+#
+#       --url URL                  any platform; no key is sent to it
+#       FAAS_URL                   the same
+#       server.json in --data      the one that runs on this folder, with the
+#                                  key that lies beside it
+#       none of these              `invoke` is the platform itself; `build`,
+#                                  and `invoke` beside a fn.yaml, ask port
+#                                  5555; the others say what to start
+#
+# A file that a platform has left behind when it was killed is no platform:
+# its lock is free, and the kernel knows that better than any file.
 
 
 def server_note(args):
@@ -11462,7 +11722,31 @@ def show(args, value, table):
 # 17.4 SHELL: commands -------------------------------------------------------
 
 
+# Each command is one request, and prints what comes back. Who wants to do the
+# same from a program finds here which one:
+#
+#       deploy NAME PATH      PUT    /-/functions/NAME
+#       invoke NAME           POST   /-/functions/NAME/run
+#       list                  GET    /-/functions
+#       logs NAME             GET    /logs/NAME, again and again with -f
+#       versions NAME         GET    /-/functions/NAME/versions
+#       rollback NAME N       POST   /-/functions/NAME/rollback
+#       schedule              GET    /schedule
+#       schedule NAME EXPR    POST   /schedule/NAME
+#       delete NAME           DELETE /-/functions/NAME
+#       build                 POST   /functions
+#
+# A refusal is printed on standard error, and its kind is the exit code (2.1),
+# so that a shell script can tell a function that does not exist from one that
+# failed.
+
+
 def function_path(name, rest=""):
+    """Give the path of a function in our own API.
+
+    >>> function_path("hi", "/versions")
+    '/-/functions/hi/versions'
+    """
     return f"/-/functions/{check_name(name)}{rest}"
 
 

@@ -14,16 +14,19 @@ Made of the same marks as those in pictures.py, which says how they work.
     Paths      which methods a path has     a dot for each
     Beside     two pictures in a row
 
-A Tap stands on a socket and writes down what passes. Witness is a Worker
-with a Tap on its socket, and `frames_of` gives the frames that passed.
+A Tap is a socket that writes down what passes, and a Wire does so between the
+platform and a server. Witness is a Worker with a Tap on its socket, and `frames_of` gives the frames that passed.
 `ladder` draws them in short, `crossing` byte by byte, and `talk` does the
 same for HTTP; `rivals` draws two workers at once, and `story_page` an error as
 its author reads it. `still` makes what differs from run to run the same in all.
 """
 
+import contextlib
 import re
+import select
 import socket
 import textwrap
+import threading
 
 import faas
 from pictures import (COLOURS, FAINT, INK, PAPER, WIDTH, Picture, Sequence,
@@ -64,16 +67,6 @@ class Tap(socket.socket):
         self.heard.append((False, data))
         return data
 
-    def recv_into(self, buffer, size=0, flags=0):
-        size = super().recv_into(buffer, size, flags)
-        self.heard.append((False, bytes(memoryview(buffer)[:size])))
-        return size
-
-    def both(self):
-        """Give all that we sent, and all that was answered."""
-        return [b"".join(data for ours, data in self.heard if ours is way)
-                for way in (True, False)]
-
 
 class Witness(faas.Worker):
     """A Worker whose channel is tapped before it says hello."""
@@ -97,17 +90,35 @@ def frames_of(tap):
             for frame in readers[ours].receive(data)]
 
 
-def tap_visitor(visitor):
-    """Tap each connection that a server's Visitor makes; give their list."""
-    connect, taps = visitor.connect, []
+class Wire(threading.Thread):
+    """A connection to a server of faas.py that remembers what passes.
 
-    def connect_and_tap(deadline):
-        connect(deadline)
-        if not isinstance(visitor.connection.sock, Tap):
-            visitor.connection.sock = Tap(visitor.connection.sock)
-            taps.append(visitor.connection.sock)
-    visitor.connect = connect_and_tap
-    return taps
+    It takes the place of the server's port, and passes one connection on.
+    """
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port, server.port = server.port, self.listener.getsockname()[1]
+        self.heard = []             # (did the platform send it?, the bytes)
+        self.start()
+
+    def run(self):
+        with contextlib.suppress(OSError), self.listener, \
+                self.listener.accept()[0] as ours, \
+                socket.create_connection(("127.0.0.1", self.port)) as theirs:
+            others, data = {ours: theirs, theirs: ours}, True
+            while data:
+                for link in select.select([ours, theirs], [], [])[0]:
+                    data = link.recv(65536)
+                    self.heard.append((link is ours, data))
+                    others[link].sendall(data)
+
+    def both(self):
+        """Give all that was asked, and all that was answered."""
+        self.join(9)
+        return [b"".join(data for ours, data in self.heard if ours is way)
+                for way in (True, False)]
 
 
 SEEN = {}       # an id that was drawn: what stands for it

@@ -1,7 +1,10 @@
 """Chapter 8: what an invocation is: found, admitted, run, remembered."""
 
+import contextlib
+import http.server
 import json
 import os
+import socket
 import textwrap
 import threading
 import time
@@ -9,9 +12,13 @@ import time
 import pytest
 from conftest import eventually
 
-from faas import (Call, Counters, Deadline, FaasError, Function, Gate, Item,
-                  Limits, Platform, Run, Trace, call_headers, deadline_of,
-                  family, guess_type, log_text, result_of)
+from faas import (BUILTINS, HOST_FUNCTIONS, MAX_DETAIL, MAX_REDIRECTS, PURE,
+                  TONGUES, Call, Counters, Deadline, FaasError, Function,
+                  Gate, Host, Item, Limits, Platform, Result, Run, Stream,
+                  Trace, call_headers, checked_env, checked_status,
+                  clean_headers, deadline_of, details_of, family, fetch,
+                  guess_type, log_text, mask_body, mask_members, result_of,
+                  story_of, web_request, whole)
 
 
 def soon(seconds=20.0):
@@ -20,6 +27,11 @@ def soon(seconds=20.0):
 
 def bundle(text):
     return {"fn.py": Item(textwrap.dedent(text).encode())}
+
+
+def handler(text):
+    """A bundle in python, whose handler may ask for things."""
+    return {"main.py": Item(textwrap.dedent(text).encode())}
 
 
 def shell(lines):
@@ -228,6 +240,294 @@ def test_a_failed_run_carries_its_tail_and_not_its_output():
                                                            b"tail")
 
 
+ASKS = FN._replace(tongue="python", env={"API_KEY": "4711-4712"})
+
+
+def test_a_failure_names_its_line_where_its_author_wrote_the_text():
+    error = FaasError("crashed", "KeyError: 'colour'")
+    error.line = 3
+    run = Run(error=error)
+    assert result_of(run, ASKS, "", {}).sentence == (
+        "Error at line 3: KeyError: 'colour'")
+    # Of tinyFaaS's contract it is the last line of the traceback alone.
+    assert result_of(run, FN, "", {}).sentence == "KeyError: 'colour'"
+    error.line = 0
+    assert result_of(run, ASKS, "", {}).sentence == "KeyError: 'colour'"
+
+
+def test_a_failure_tells_nobody_the_functions_own_secrets():
+    run = Run(error=FaasError("crashed", "no key 4711-4712",
+                              b"tail 4711-4712\xff password=hunter2!"))
+    result = result_of(run, ASKS, "id-1", {})
+    assert result.sentence == "no key [REDACTED]"
+    assert result.body == b"tail [REDACTED]\xff password=[REDACTED]"
+
+
+@pytest.mark.parametrize("tongue, status, headers", [
+    ("script", 200, {"Content-Type": "text/html"}),
+    ("binary", 200, {"Content-Type": "text/html"}),
+    ("python3", 200, {"Content-Type": "text/html"}),
+    ("node", 200, {"Content-Type": "text/html"}),
+    ("go", 200, {"Content-Type": "text/html"}),
+    ("nodejs", 418, {"Content-Type": "text/html", "Lab": "a"}),
+    ("lua", 418, {"Content-Type": "text/html", "Lab": "a"}),
+    ("python", 418, {"Content-Type": "text/html", "Lab": "a"}),
+    ("server", 418, {"Content-Type": "text/html", "Lab": "a",
+                     "Content-Length": "2"})])
+def test_who_may_choose_a_status_and_headers_does(tongue, status, headers):
+    run = Run(b"hi", meta={"status": 418, "headers": {
+        "content-type": "text/html", "lab": "a", "content-length": "2"}})
+    result = result_of(run, FN._replace(tongue=tongue), "id-1", {})
+    assert (result.status, result.headers) == (status, headers)
+
+
+def test_an_answer_without_a_label_gets_one_unless_its_tongue_chooses():
+    for tongue in TONGUES:
+        result = result_of(Run(b"hi"), FN._replace(tongue=tongue), "", {})
+        assert (result.headers == {}) is TONGUES[tongue].chooses, tongue
+
+
+LIES = {
+    "a line of its own": ({"A": "a\r\nB: b"}, {}),
+    "a line in its name": ({"A\r\nB": "b"}, {}),
+    "a control character": ({"A": "a\0b"}, {}),
+    "a tab": ({"A": "a\tb"}, {"A": "a\tb"}),
+    "no name": ({"": "a"}, {}), "a space in a name": ({"A B": "a"}, {}),
+    "a name that is no ASCII": ({"\u00c4": "a"}, {}),
+    "a value that is none": ({"A": 5, "B": None, "C": {}}, {}),
+    "many values": ({"set-cookie": ["a=1", "b=2"]},
+                    {"Set-Cookie": ["a=1", "b=2"]}),
+    "many values, one wrong": ({"A": ["a", 5]}, {}),
+    "the connection's": ({"Connection": "close", "Keep-Alive": "a",
+                          "Transfer-Encoding": "chunked", "Upgrade": "h2",
+                          "TE": "a", "Trailer": "b", "Date": "now",
+                          "content-LENGTH": "5"}, {}),
+    "Go's capitals": ({"x-REQUEST-id": "a"}, {"X-Request-Id": "a"}),
+    "a list": (["A"], {}), "a text": ("A", {}), "nothing": (None, {}),
+}
+
+
+@pytest.mark.parametrize("headers, clean", LIES.values(), ids=LIES)
+def test_headers_of_a_worker_are_taken_as_far_as_they_are_some(
+        headers, clean):
+    assert clean_headers(headers, TONGUES["lua"]) == clean
+
+
+@pytest.mark.parametrize("status", [200, 204, 404, 599, None, 0])
+def test_a_status_that_clients_know_is_taken(status):
+    run = Run(b"hi", meta={"status": status})
+    assert checked_status(run) is run
+
+
+@pytest.mark.parametrize("status", [1, 99, 100, 103, 199, 600, 1000, -200,
+                                    True, 200.5, "200", [200], "x"])
+def test_a_status_that_is_none_is_a_crash(status):
+    error = checked_status(Run(b"hi", meta={"status": status})).error
+    assert (error.kind, str(error)) == (
+        "crashed", f"it chose {status!r} as its status, which is none")
+
+
+def test_a_call_that_failed_already_keeps_its_failure():
+    run = Run(error=FaasError("timeout", "why"), meta={"status": 99})
+    assert checked_status(run) is run
+
+
+def test_the_story_of_a_failure_shows_the_text_around_it(tmp_path):
+    (tmp_path / "main.py").write_text("import os\n\nx = None\nx.y\n")
+    error = FaasError("crashed", "AttributeError: 'NoneType' object has no "
+                      "attribute 'y'")
+    error.line = 4
+    fn = ASKS._replace(folder=tmp_path.as_posix())
+    story = story_of(fn, error)
+    assert story.startswith("Error at line 4: AttributeError: ")
+    assert "\n[CODE]\n" in story and ">   4 | x.y\n" in story
+    assert "\n\n[TIP] There is None where a value was expected" in story
+    # Without its text, or with another contract, there is less to tell.
+    gone = story_of(fn._replace(folder="/no/such"), error)
+    assert "[CODE]" not in gone and "[TIP]" in gone
+    assert story_of(fn._replace(tongue="python3"), error) == str(error)
+    assert story_of(fn._replace(tongue=""), error) == str(error)
+
+
+# Answers that are still coming
+
+
+class Ends:
+    """Notes how a Stream ended."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, size, error):
+        self.seen.append((size, error))
+
+
+def pieces(*words, error=None, closed=None):
+    """Yield pieces as a server would; note when it is left."""
+    try:
+        yield from words
+        if error:
+            raise error
+    finally:
+        if closed is not None:
+            closed.append(True)
+
+
+def test_a_stream_that_is_read_to_its_end_ends_once():
+    ends, closed = Ends(), []
+    stream = Stream(pieces(b"a", b"bc", closed=closed), ends)
+    assert [*stream] == [b"a", b"bc"] and ends.seen == [(3, None)]
+    stream.close(), stream.close()
+    assert ends.seen == [(3, None)] and closed == [True]
+    assert [*stream] == []
+
+
+@pytest.mark.parametrize("read", [0, 1])
+def test_a_stream_that_is_left_ends_too(read):
+    ends, closed = Ends(), []
+    stream = Stream(pieces(b"a", b"bc", closed=closed), ends)
+    for _ in range(read):
+        next(stream)
+    stream.close()
+    assert ends.seen == [(read, None)]
+    assert closed == [True] * read      # What never began, need not end.
+
+
+def test_a_stream_that_breaks_says_so_to_both_ends():
+    ends, error = Ends(), FaasError("timeout", "too late")
+    stream = Stream(pieces(b"a", error=error), ends)
+    assert next(stream) == b"a"
+    with pytest.raises(FaasError, match="too late"):
+        next(stream)
+    assert ends.seen == [(1, error)]
+    stream.close()
+    assert len(ends.seen) == 1
+
+
+def test_a_door_that_cannot_stream_waits_for_all():
+    ends = Ends()
+    result = Result(body=b"a", status=201,
+                    more=Stream(pieces(b"b", b"c"), ends))
+    assert whole(result)[:2] == ("ok", b"abc")
+    assert whole(result._replace(more=None)).body == b"a"
+    broken = whole(Result(body=b"a", headers={"A": "b"}, id="01", more=Stream(
+        pieces(b"b", error=FaasError("timeout", "too late")), ends)))
+    assert (broken.kind, broken.sentence, broken.body, broken.headers) == (
+        "timeout", "too late", b"", {})
+    assert (broken.id, broken.more) == ("01", None)
+    assert [size for size, _ in ends.seen] == [2, 1]
+
+
+TICKS = """
+import http.server, os, pathlib, time
+
+class Ticks(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        size = int(self.headers.get("Content-Length", 0))
+        path = pathlib.Path(self.rfile.read(size).decode())
+        self.send_response(201)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.tick(b"first")
+        path.touch()
+        while path.exists():
+            time.sleep(0.005)
+        self.tick(b"second")
+        self.wfile.write(b"0\\r\\n\\r\\n")
+
+    def tick(self, word):
+        self.wfile.write(b"%x\\r\\n%b\\r\\n" % (len(word), word))
+        self.wfile.flush()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])),
+                                Ticks).serve_forever()
+"""
+
+
+@pytest.fixture
+def ticking(platform, tmp_path):
+    """A platform with a server t, whose answer waits in its middle."""
+    platform = platform(concurrency=1, queue=1)
+    platform.deploy("t", {"main.py": Item(TICKS.encode()),
+                          "requirements.txt": Item(b"")})
+    [path] = meet(tmp_path, "tick")
+    return platform, path
+
+
+def test_what_a_call_took_is_given_back_at_the_end_of_its_answer(ticking):
+    platform, path = ticking
+    result = platform.invoke(call_to(path, "t"))
+    assert (result.kind, result.status, result.body) == ("ok", 201, b"")
+    assert next(result.more) == b"first"
+    eventually(path.exists)
+    gate = platform.find("t").gate
+    assert gate.inside == 1 and platform.running == 1
+    assert platform.journal.recent("t") == []       # It is under way.
+    late = platform.invoke(Call("t", timeout=0.05))
+    assert (late.kind, "waited in the queue" in late.sentence) == (
+        "timeout", True)
+    path.unlink()
+    assert [*result.more] == [b"second"]
+    assert gate.inside == 0 and platform.running == 0
+    [one] = [one for one in platform.journal.recent("t")
+             if one.id == result.id]
+    assert (one.status, one.code, one.bytes_out) == ("ok", 201, 11)
+
+
+def test_an_answer_that_nobody_reads_on_gives_back_what_it_took(ticking):
+    platform, path = ticking
+    for _ in range(3):          # There is one place: no call may keep it.
+        result = platform.invoke(call_to(path, "t"))
+        assert next(result.more) == b"first"
+        eventually(path.exists)
+        result.more.close()
+        path.unlink()
+        assert platform.find("t").gate.inside == platform.running == 0
+    assert len(platform.journal.recent("t")) == 3
+
+
+def test_an_answer_that_hangs_in_its_middle_is_a_timeout_at_its_end(ticking):
+    platform, path = ticking
+    result = platform.invoke(call_to(path, "t", timeout=0.5))
+    assert next(result.more) == b"first"
+    with pytest.raises(FaasError, match="the 0.5 s that the caller allowed"):
+        [*result.more]
+    [one] = platform.journal.recent("t")
+    assert (one.status, one.bytes_out) == ("timeout", 5)
+    assert platform.find("t").gate.inside == platform.running == 0
+    path.unlink()
+
+
+def test_closing_waits_for_an_answer_that_is_still_coming(ticking):
+    platform, path = ticking
+    result = platform.invoke(call_to(path, "t"))
+    assert next(result.more) == b"first"
+    eventually(path.exists)
+    closing = threading.Thread(target=platform.close, args=(20,))
+    closing.start()
+    eventually(lambda: platform.closing)
+    path.unlink()
+    assert [*result.more] == [b"second"]
+    closing.join(20)
+    assert not closing.is_alive()
+
+
+def test_a_body_that_comes_in_pieces_is_one_for_who_cannot_stream(platform):
+    platform = platform()
+    platform.deploy("f", bundle("def fn(input): return input.upper()"))
+    platform.deploy("sh", shell("cat"))
+    for name, said in ("f", b"ABC"), ("sh", b"abc"):
+        result = platform.invoke(Call(name, b"a", more=iter([b"b", b"c"])))
+        assert result.body == said, result
+
+
 @pytest.mark.parametrize("tongue, trigger, said", [
     ("script", "http", "out log"), ("binary", "http", "log"),
     ("python3", "http", "log"), ("python3", "cron", "out log [ok]"),
@@ -244,6 +544,596 @@ def test_a_failure_is_the_last_line_of_its_log():
     run = Run(log=b"said\n", error=FaasError("crashed", "it ended"))
     assert log_text(Call("f"), FN, run).splitlines()[-1] == (
         "[crashed] it ended")
+
+
+def test_what_is_told_of_a_failure_may_be_more_than_its_sentence():
+    run = Run(log=b"said\n", error=FaasError("crashed", "it ended"))
+    assert log_text(Call("f"), FN, run, "the story\nof it") == (
+        "said\n\n[crashed] the story\nof it")
+
+
+# What is kept of what was asked and answered
+
+
+@pytest.mark.parametrize("value, masked", [
+    ({"api_key": 1, "b": 2}, {"api_key": "[REDACTED]", "b": 2}),
+    ({"Authorization": "x"}, {"Authorization": "[REDACTED]"}),
+    ({"a": {"Set-Cookie": ["x"]}}, {"a": {"Set-Cookie": "[REDACTED]"}}),
+    ([{"passwords": {"a": 1}}], [{"passwords": "[REDACTED]"}]),
+    ({"X-Auth": None, "keyboard": 1}, {"X-Auth": "[REDACTED]",
+                                       "keyboard": "[REDACTED]"}),
+    ({"lab": "Bearer abcdefgh12"}, {"lab": "Bearer [REDACTED]"}),
+    ({"url": "https://u:pw12@h/"}, {"url": "https://[REDACTED]@h/"}),
+    ({"own": "is 4711-4712!"}, {"own": "is [REDACTED]!"}),
+    ("4711-4712", "[REDACTED]"), (("a", "4711-4712"), ["a", "[REDACTED]"]),
+    (5, 5), (None, None), ({}, {}), ({"a": [1, "b", True]},
+                                     {"a": [1, "b", True]})])
+def test_members_are_masked_by_name_shape_and_value(value, masked):
+    assert mask_members(value, {"API_KEY": "4711-4712"}) == masked
+
+
+@pytest.mark.parametrize("body, masked", [
+    (b"", ""), (b"plain", "plain"), (b"password=hunter2!",
+                                     "password=[REDACTED]"),
+    (b'{"b": 1, "token": "x"}', '{"b": 1, "token": "[REDACTED]"}'),
+    (b'["4711-4712"]', '["[REDACTED]"]'), (b"\xff", "\ufffd"),
+    (b"got 4711-4712", "got [REDACTED]"), (b"[" * 5000, "[" * 5000),
+    (b'{"token": ' + b"[" * 2000 + b"]" * 2000 + b"}", None)])
+def test_a_body_is_masked_as_what_it_is(body, masked):
+    found = mask_body(body, {"API_KEY": "4711-4712"})
+    assert masked is None or found == masked
+    assert "4711" not in found
+
+
+def test_a_body_too_long_to_keep_is_masked_and_cut():
+    long = b'{"a": "' + b"x" * MAX_DETAIL + b'", "token": "hunter2!"}'
+    found = mask_body(long, {})
+    assert len(found) <= MAX_DETAIL and "hunter2!" not in found
+
+
+def test_what_was_asked_is_kept_for_who_gets_an_event():
+    call = Call("f", b'{"password": "hunter2!"}', {
+        "Cookie": "auth_token=hunter2!", "Lab": "a"}, "PUT", "/x",
+        "api_key=hunter2!&a=1")
+    event, answer = details_of(call, ASKS, Result(body=b"hi"))
+    assert json.loads(event) == {
+        "method": "PUT", "path": "/fn//x", "relativePath": "/x",
+        "headers": {"Cookie": "[REDACTED]", "Lab": "a"},
+        "query": {"api_key": "[REDACTED]", "a": "1"},
+        "body": '{"password": "[REDACTED]"}'}
+    assert answer == "" and details_of(call, FN, Result()) == ("", "")
+
+
+def test_what_was_answered_is_kept_where_its_owner_wants_it():
+    fn = FN._replace(settings=FN.settings._replace(keep_answers=True))
+    result = Result(body=b"got 4711-4712", status=201, headers={
+        "Set-Cookie": ("a=1", "b=2"), "Lab": "a"})
+    _, answer = details_of(Call("f"), fn._replace(env=ASKS.env), result)
+    assert json.loads(answer) == {
+        "statusCode": 201, "headers": {"Set-Cookie": "[REDACTED]",
+                                       "Lab": "a"}, "body": "got [REDACTED]"}
+    failed = result._replace(kind="crashed")
+    assert details_of(Call("f"), fn, failed) == ("", "")
+
+
+@pytest.mark.parametrize("body", [b"x" * 10 ** 6, b'"' * 10 ** 5,
+                                  b"\0" * 30_000, b"\xff" * 10 ** 5])
+def test_what_is_kept_fits_and_is_json_still(body):
+    fn = ASKS._replace(settings=FN.settings._replace(keep_answers=True))
+    for text in details_of(Call("f", body), fn, Result(body=body)):
+        assert len(text) <= MAX_DETAIL
+        assert json.loads(text)["body"].endswith("[TRUNCATED]") or (
+            len(body) < MAX_DETAIL)
+
+
+def test_a_call_can_be_looked_up_with_what_was_said_in_it(platform):
+    platform = platform()
+    platform.deploy("f", handler("""
+        def handler(ctx, event):
+            ctx.log.warn("warned")
+            print("printed", ctx.env.get("API_KEY"))
+            return {"statusCode": 201, "body": {"got": event["body"]}}
+        """), env={"API_KEY": "4711-4712"})
+    platform.configure("f", keep_answers=True)
+    result = platform.invoke(Call("f", b"hi"))
+    one, detail = platform.journal.find(result.id)
+    assert (one.code, one.status) == (201, "ok")
+    # What is printed may come after what is logged behind it: two pipes.
+    assert sorted(detail.log.splitlines()) == ["[warn] warned",
+                                               "printed [REDACTED]"]
+    assert json.loads(detail.event)["body"] == "hi"
+    assert json.loads(detail.answer)["body"] == '{"got": "hi"}'
+
+
+def test_the_story_of_a_failure_is_kept_and_the_caller_gets_its_sentence(
+        platform):
+    platform = platform()
+    platform.deploy("f", handler("""
+        def handler(ctx, event):
+            return {}["4711-4712"]
+        """), env={"API_KEY": "4711-4712"})
+    result = platform.invoke(Call("f"))
+    assert (result.kind, result.sentence) == (
+        "crashed", "Error at line 3: KeyError: '[REDACTED]'")
+    one, detail = platform.journal.find(result.id)
+    assert one.error.startswith("Error at line 3: KeyError: '[REDACTED]'\n")
+    assert ">   3 |" in one.error and "[TIP] This key is not" in one.error
+    assert "4711" not in one.error + detail.log + str(
+        platform.logs.read("f"))
+
+
+# 8.2 Host functions
+
+
+def test_everything_that_may_be_asked_for_has_an_answer():
+    asked = {name for name, row in BUILTINS.items() if not row.do}
+    assert asked == HOST_FUNCTIONS.keys() == BUILTINS.keys() - PURE.keys()
+    assert {name.partition(".")[0] for name in BUILTINS} == {
+        "kv", "env", "http", "router", "time", "crypto", "base64", "url",
+        "strings", "random"}
+
+
+@pytest.fixture
+def host(platform):
+    """What answers the questions of f; g has the same, and its own values."""
+    one = platform()
+    one.base_url = "http://faas.example"
+    text = "def handler(ctx, event): return {}"
+    for name in "g", "f":
+        fn = one.deploy(name, handler(text), env={"COLOUR": "red"})
+    tell = Host(one, fn)
+
+    def host(do, *given, seconds=20):
+        return tell(do, [*given], soon(seconds))
+    host.platform, host.other = one, Host(one, one.find("g").fn)
+    return host
+
+
+def refused(host, do, *given):
+    with pytest.raises(FaasError) as error:
+        host(do, *given)
+    assert error.value.kind in ("bad_input", "too_large")
+    return str(error.value)
+
+
+def test_values_are_kept_for_the_function_that_asks(host):
+    assert host("kv.get", "a") is None
+    assert host("kv.set", "a", "1") is True
+    assert host("kv.get", "a") == "1"
+    assert host.other("kv.get", ["a"], soon()) is None
+    assert host("kv.increment", "a") == 2
+    assert host("kv.increment", "a", 5) == 7
+    assert host("kv.increment", "a", None) == 8
+    assert host.other("kv.increment", ["a"], soon()) == 1
+    assert host("kv.delete", "a") is True and host("kv.get", "a") is None
+    assert host.other("kv.get", ["a"], soon()) == "1"
+    assert refused(host, "kv.set", "k" * 513, "v").startswith("the key is")
+    host("kv.set", "a", "no number")
+    assert "is no number to add to" in refused(host, "kv.increment", "a")
+
+
+def test_a_number_is_kept_as_the_text_that_lua_writes(host):
+    host("kv.set", 7, 3.0)
+    assert host("kv.get", "7") == "3"
+
+
+def test_variables_are_those_of_the_function_that_asks(host):
+    platform = host.platform
+    assert host("env.get", "COLOUR") == "red"
+    assert host("env.get", "HOME") is None          # nobody else's
+    assert host("env.set", "COLOUR", "blue") is True
+    assert host("env.set", "NEW", "") is True
+    assert host("env.get", "COLOUR") == "blue"
+    assert host.other("env.get", ["COLOUR"], soon()) == "red"
+    assert platform.shelf.known("f").env == {"COLOUR": "blue", "NEW": ""}
+    assert host("env.delete", "COLOUR") is True
+    assert host("env.delete", "NEVER_SET") is True
+    assert host("env.get", "COLOUR") is None
+    assert platform.shelf.known("f").env == {"NEW": ""}
+    assert platform.find("f").fn.version == 1
+
+
+@pytest.mark.parametrize("name, value", [
+    ("1A", "x"), ("A B", "x"), ("A=B", "x"), ("", "x"), ("\u00e9", "x"),
+    ("A" * 101, "x"), ("A", "\0"), ("A", "x" * 10_001)])
+def test_a_variable_that_no_process_could_have_is_refused(host, name, value):
+    assert refused(host, "env.set", name, value)
+    assert host.platform.shelf.known("f").env == {"COLOUR": "red"}
+
+
+def test_a_hundred_variables_and_no_more(host):
+    env = {f"V{number}": "x" for number in range(99)}
+    assert checked_env({**env, "A": "1"}) == {**env, "A": "1"}
+    host.platform.configure("f", env=env)
+    host("env.set", "A", "1")
+    assert "more than 100" in refused(host, "env.set", "B", "1")
+    host("env.set", "A", "2")               # What is there may change.
+    assert host("env.get", "A") == "2"
+
+
+def test_a_function_can_write_its_own_paths(host):
+    ident = host.platform.find("f").fn.id
+    assert host("router.path", "/users/:id", {"id": 7}) == (
+        f"/fn/{ident}/users/7")
+    assert host("router.path", "/") == f"/fn/{ident}/"
+    assert host("router.url", "/a/:b", {"b": "c"}) == (
+        f"http://faas.example/fn/{ident}/a/c")
+
+
+def test_a_sleep_ends_with_the_call(host):
+    begin = time.monotonic()
+    assert host("time.sleep", 1) is None
+    host("time.sleep", 600_000, seconds=0.05)
+    host("time.sleep", -5)
+    assert time.monotonic() - begin < 60    # and not ten minutes
+
+
+def test_what_needs_nobody_is_answered_too(host):
+    assert host("crypto.md5", "a") == "0cc175b9c0f1b6a831c399e269772661"
+    assert host("strings.repeat", "a", 3) == "aaa"
+    assert host("router.params", "/u/7", "/u/:id") == {"id": "7"}
+
+
+@pytest.mark.parametrize("do", [
+    "os.system", "kv", "kv.", "__class__", "", "log.info", None, 5, [], {},
+    ["kv.get"], True, "kv.get\0", "\udcff"])
+def test_what_is_not_listed_cannot_be_asked_for(host, do):
+    assert refused(host, do, "a").endswith("to ask for") or isinstance(
+        do, (list, dict))
+
+
+@pytest.mark.parametrize("arguments", [None, "a", {"key": "a"}, 5])
+def test_arguments_come_in_a_list(host, arguments):
+    tell = Host(host.platform, host.platform.find("f").fn)
+    with pytest.raises(FaasError) as error:
+        tell("kv.get", arguments, soon())
+    assert error.value.kind == "bad_input"
+
+
+@pytest.mark.parametrize("do, given, sentence", [
+    ("kv.get", [], "bad argument #1 to get (string expected, got nil)"),
+    ("kv.get", [{}], "bad argument #1 to get (string expected, got table)"),
+    ("kv.set", ["a"], "bad argument #2 to set (string expected, got nil)"),
+    ("kv.set", ["a", True],
+     "bad argument #2 to set (string expected, got boolean)"),
+    ("kv.increment", ["a", "x"],
+     "bad argument #2 to increment (number expected, got string)"),
+    ("env.get", [None], "bad argument #1 to get (string expected, got nil)"),
+    ("time.sleep", ["x"],
+     "bad argument #1 to sleep (number expected, got string)"),
+    ("http.get", [5, 5],
+     "bad argument #2 to get (table expected, got number)"),
+    ("crypto.hmac_sha256", ["a"],
+     "bad argument #2 to hmac_sha256 (string expected, got nil)")])
+def test_a_wrong_argument_is_named_as_lua_names_it(host, do, given, sentence):
+    assert refused(host, do, *given) == sentence
+
+
+def test_a_store_that_fails_fails_the_question_and_not_the_call(platform):
+    platform = platform()
+    platform.deploy("f", handler("""
+        def handler(ctx, event):
+            try:
+                return {"body": ctx.kv.get("a")}
+            except ValueError as error:
+                return {"body": "caught " + str(error)}
+        """))
+    platform.store.database.close()
+    for _ in range(2):                      # And the worker is in step.
+        result = platform.invoke(Call("f"))
+        assert result.kind == "ok" and result.body.startswith(b"caught ")
+
+
+def test_a_question_that_is_refused_raises_and_the_call_has_crashed(platform):
+    platform = platform()
+    platform.deploy("f", handler("""
+        def handler(ctx, event):
+            ctx.kv.set("a", "no number")
+            return {"body": str(ctx.kv.increment(event["body"]))}
+        """))
+    result = platform.invoke(Call("f", b"a"))
+    assert result.kind == "crashed" and "is no number" in result.sentence
+    assert platform.invoke(Call("f", b"b")).body == b"1"
+
+
+def test_a_variable_that_a_function_sets_is_there_at_once(platform):
+    platform = platform()
+    platform.deploy("f", handler("""
+        def handler(ctx, event):
+            before = ctx.env.get("A")
+            ctx.env.set("A", event["body"])
+            return {"body": f"{before} {ctx.env.get('A')}"}
+        """))
+    assert platform.invoke(Call("f", b"1")).body == b"None 1"
+    result = platform.invoke(Call("f", b"2"))
+    assert (result.body, result.start) == (b"1 2", "warm")
+    assert platform.shelf.known("f").env == {"A": "2"}
+
+
+# http: what a function asks of the web
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Says what it was asked; or what the test wants, by its path."""
+
+    def answer(self):
+        what = self.path[1:].partition("?")[0]
+        size = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(size)
+        if what.isdigit():
+            return self.say(int(what), b"status " + what.encode())
+        if what in self.server.leads:
+            return self.say(*self.server.leads[what])
+        text = json.dumps([self.command, self.path, body.decode("latin-1"),
+                           {name.title(): value for name, value
+                            in self.headers.items()}]).encode()
+        self.say(200, text)
+
+    do_GET = do_POST = do_PUT = do_DELETE = answer
+
+    def say(self, status, body, **headers):
+        self.send_response(status)
+        if 300 <= status < 400 and status != 304:
+            headers["Location"], body = body, b"moved"
+        for name, value in {"Lab": "first", "X-Two": "1", **headers,
+                            "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.send_header("X-Two", "2")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def web(monkeypatch):
+    """A web server on loopback: its url, and where its paths lead."""
+    monkeypatch.setenv("no_proxy", "*")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        server.leads = {}
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        server.elsewhere = server.url.replace("127.0.0.1", "localhost")
+        yield server
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def talking(talk):
+    """A server that does talk(socket) with whoever connects; give its url.
+
+    `talk` may end whenever it likes, for the other end may have gone.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    line = listener.accept()[0]
+                    with line, contextlib.suppress(OSError):
+                        line.settimeout(20)
+                        line.recv(65536)
+                        talk(line, ended)
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            ended.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(20)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_a_request_of_a_function_is_made_as_it_says(host, web, method):
+    answer = host(f"http.{method.lower()}", web.url + "/a?b=1", {
+        "headers": {"Lab": "x", "Number": 5}, "query": {"c": "d e", "f": 1},
+        "body": "caf\udce9"})
+    assert answer["statusCode"] == 200
+    got, path, body, headers = json.loads(answer["body"])
+    assert (got, path, body) == (method, "/a?b=1&c=d+e&f=1", "caf\xe9")
+    assert (headers["Lab"], headers["Number"]) == ("x", "5")
+    # Of a header that comes twice, the first, as FaaS-Go has it.
+    assert (answer["headers"]["Lab"], answer["headers"]["X-Two"]) == (
+        "first", "1")
+
+
+def test_a_request_needs_no_options(host, web):
+    for options in [], [None], [{}], [[]]:
+        answer = host("http.get", web.url, *options)
+        method, path, body, headers = json.loads(answer["body"])
+        assert (method, path, body) == ("GET", "/", "")
+
+
+def test_a_table_is_sent_as_json(host, web):
+    for body, text in ({"a": [1]}, '{"a": [1]}'), ([1, 2], "[1, 2]"), (
+            7, "7"), ("", ""):
+        answer = host("http.post", web.url, {"body": body})
+        assert json.loads(answer["body"])[2] == text
+
+
+def test_every_status_is_an_answer(host, web):
+    for status in 201, 204, 304, 400, 404, 418, 500, 599:
+        answer = host("http.get", f"{web.url}/{status}")
+        assert answer["statusCode"] == status
+        assert answer["body"] == "" or str(status) in answer["body"]
+
+
+def test_bytes_that_are_no_text_come_as_they_are(host, web):
+    web.leads["raw"] = 200, b"\xff\0\xc3\xa9"
+    assert host("http.get", web.url + "/raw")["body"] == "\udcff\0é"
+
+
+@pytest.mark.parametrize("status, method, body", [
+    (301, "GET", ""), (302, "GET", ""), (303, "GET", ""),
+    (307, "POST", "hi"), (308, "POST", "hi")])
+def test_a_redirect_is_followed_as_rfc_9110_says(
+        host, web, status, method, body):
+    web.leads["from"] = status, "/to?x=1"
+    answer = host("http.post", web.url + "/from", {"body": "hi"})
+    found = json.loads(answer["body"])
+    assert found[:3] == [method, "/to?x=1", body]
+
+
+def test_redirects_are_followed_so_far_and_no_further(host, web):
+    for number in range(MAX_REDIRECTS + 1):
+        web.leads[f"step{number}"] = 302, f"/step{number + 1}"
+    answer = host("http.get", web.url + "/step1")
+    assert json.loads(answer["body"])[1] == f"/step{MAX_REDIRECTS + 1}"
+    assert "more than 10 times" in refused(host, "http.get",
+                                           web.url + "/step0")
+
+
+@pytest.mark.parametrize("where", [
+    "file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/",
+    "//[::1", "http://", "javascript:1"])
+def test_a_redirect_leads_to_the_web_and_nowhere_else(host, web, where):
+    web.leads["from"] = 302, where
+    said = refused(host, "http.get", web.url + "/from")
+    assert "cannot be had" in said and "root:" not in said
+
+
+def test_a_redirect_takes_no_secret_to_another_host(host, web):
+    secret = {"Authorization": "Bearer s3cr3t", "Cookie": "s3cr3t=1",
+              "Lab": "x"}
+    web.leads["same"] = 302, "/to"
+    web.leads["other"] = 302, web.elsewhere + "/to"
+    for path, told in ("/same", True), ("/other", False):
+        answer = host("http.get", web.url + path, {"headers": secret})
+        headers = json.loads(answer["body"])[3]
+        assert ("Authorization" in headers, "Cookie" in headers) == (told,
+                                                                     told)
+        assert headers["Lab"] == "x"
+        assert headers["Host"] == (web.url if told else
+                                   web.elsewhere).removeprefix("http://")
+
+
+@pytest.mark.parametrize("url", [
+    "", "/x", "file:///etc/passwd", "ftp://127.0.0.1/", "http://",
+    "http:///x", "http://[::1/", "http://127.0.0.1:99999/",
+    "http://127.0.0.1:x/", "http://127.0.0.1:1/", "http://no.such.invalid/",
+    "http://127.0.0.1/a b", "http://127.0.0.1/\r\nX: y", "http://\udcff/",
+    "http://127.0.0.1/\udcff", "HTTP://", "http://a\0b/"])
+def test_a_url_that_cannot_be_had_is_a_sentence(host, web, url):
+    said = refused(host, "http.get", url)
+    assert "cannot be had: " in said or "must begin with" in said
+    assert "Traceback" not in said and len(said) < 500
+
+
+@pytest.mark.parametrize("options", [
+    {"headers": {"A": "b\r\nC: d"}}, {"headers": {"A\r\nB": "c"}},
+    {"headers": {"A": "\u4e2d"}}, {"headers": "x"}, {"headers": ["a"]},
+    {"query": "x"}, {"query": [1]}, ["x"], [1, 2]])
+def test_options_that_are_none_are_refused(host, web, options):
+    assert refused(host, "http.get", web.url, options)
+    assert host("http.get", web.url)["statusCode"] == 200
+
+
+def test_an_answer_may_be_as_large_as_the_functions_own(web):
+    web.leads["large"] = 200, b"x" * 1001
+    assert len(web_request("GET", web.url + "/large", most=1001)[2]) == 1001
+    with pytest.raises(FaasError, match="larger than 1000 bytes") as error:
+        web_request("GET", web.url + "/large", most=1000)
+    assert error.value.kind == "too_large"
+
+
+def test_the_bound_of_an_answer_is_the_functions_output_limit(
+        platform, web):
+    platform = platform(output=10_000)
+    fn = platform.deploy("f", bundle("def fn(input): return input"))
+    web.leads["large"] = 200, b"x" * 10_001
+    with pytest.raises(FaasError, match="larger than 10000 bytes"):
+        Host(platform, fn)("http.get", [web.url + "/large"], soon())
+
+
+def endless(line, ended):
+    while not ended.is_set():
+        line.sendall(bytes(65536))
+
+
+def test_an_answer_without_end_is_left(host, web):
+    def talk(line, ended):
+        line.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        endless(line, ended)
+    with talking(talk) as url:
+        assert "larger than" in refused(host, "http.get", url)
+
+
+def test_of_a_redirect_nothing_but_its_head_is_read(host, web):
+    def talk(line, ended):
+        line.sendall(b"HTTP/1.1 302 Found\r\nLocation: %b/to\r\n\r\n"
+                     % web.url.encode())
+        endless(line, ended)
+    with talking(talk) as url:
+        assert host("http.get", url)["statusCode"] == 200
+
+
+DRIPS = {
+    "nothing": b"", "its head": b"HTTP/1.1 200 OK\r\nX: ",
+    "its body": b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n",
+    "its chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "answers that say: continue": b""}
+
+
+@pytest.mark.parametrize("case", DRIPS)
+def test_however_slowly_an_answer_drips_it_ends_with_the_call(
+        host, web, case):
+    """At 20 bytes a second no answer here would come in 8 minutes."""
+    sent, drop = [0], b"HTTP/1.1 100 C\r\n\r\n"
+
+    def talk(line, ended):
+        line.sendall(DRIPS[case])
+        while not ended.wait(0.05) and sent[0] < 9999:
+            if case != "nothing":
+                line.sendall(drop if "continue" in case else
+                             b"1\r\nx\r\n" if "chunks" in case else b"x")
+                sent[0] += 1
+    with talking(talk) as url:
+        with pytest.raises(FaasError) as error:
+            host("http.get", url, seconds=0.5)
+        assert error.value.kind in ("too_large", "bad_input", "timeout")
+        assert sent[0] < 1000
+
+
+def test_a_call_that_waits_for_the_web_meets_its_own_deadline(platform, web):
+    platform = platform()
+    platform.deploy("f", handler("""
+        def handler(ctx, event):
+            return {"body": str(ctx.http.get(event["body"]))}
+        """))
+
+    def talk(line, ended):
+        ended.wait(60)
+    with talking(talk) as url:
+        result = platform.invoke(Call("f", url.encode(), timeout=0.5))
+    assert (result.kind, result.sentence) == (
+        "timeout", "it ran longer than the 0.5 s that the caller allowed")
+    # And the place that it had is free again.
+    result = platform.invoke(Call("f", web.url.encode()))
+    assert result.kind == "ok" and b"'statusCode': 200" in result.body
+    assert platform.find("f").gate.inside == 0
+
+
+@pytest.mark.parametrize("said", [
+    b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes.",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+    b"hello\r\n\r\n", b"HTTP", b""])
+def test_an_answer_that_ends_too_early_is_none(host, web, said):
+    with talking(lambda line, ended: line.sendall(said)) as url:
+        assert "cannot be had: " in refused(host, "http.get", url)
+
+
+def test_a_bundle_is_fetched_as_a_function_fetches(web):
+    web.leads["ok"] = 200, b"PK"
+    web.leads["from"] = 302, "/ok"
+    assert fetch(web.url + "/from") == b"PK"
+    for path in "404", "500":
+        with pytest.raises(FaasError, match=f"it answers {path}") as error:
+            fetch(f"{web.url}/{path}")
+        assert error.value.kind == "bad_input"
 
 
 # 8.3 Find
@@ -615,6 +1505,62 @@ def test_a_folder_that_is_slow_to_load_keeps_to_the_callers_time(
         path.unlink()
     assert second.wait()[0].kind == "timeout"
     assert first.wait()[0].body == b"loaded"
+
+
+# Settings that change what the waist does
+
+
+def test_a_function_that_is_switched_off_is_denied(platform):
+    platform = platform()
+    platform.deploy("f", bundle("def fn(input): return 'on'"))
+    platform.deploy("g", bundle("def fn(input): return 'g'"))
+    ident = platform.configure("f", disabled=True).id
+    for name in "f", ident:
+        result = platform.invoke(Call(name))
+        assert (result.kind, result.sentence, result.start) == (
+            "denied", "Function is disabled", "")
+    with pytest.raises(FaasError, match="is disabled") as error:
+        platform.invoke_later(Call("f"))
+    assert error.value.kind == "denied"
+    assert platform.invoke(Call("g")).body == b"g"
+    platform.deploy("f", bundle("def fn(input): return 'new'"))
+    assert platform.invoke(Call("f")).kind == "denied"
+    platform.configure("f", disabled=False)
+    assert platform.invoke(Call("f")).body == b"new"
+
+
+def test_a_change_of_variables_under_load_fails_no_call(platform):
+    platform = platform()
+    platform.deploy("f", bundle("""
+        import os
+        def fn(input): return os.environ["N"]
+        """), env={"N": "0"})
+    answers, ended = [], threading.Event()
+
+    def ask():
+        while not ended.is_set():
+            answers.append(platform.invoke(Call("f")))
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(1, 6):
+        platform.configure("f", env={"N": str(number)})
+        assert platform.invoke(Call("f")).body == b"%d" % number
+    ended.set()
+    for thread in threads:
+        thread.join(20)
+    assert answers and {one.kind for one in answers} == {"ok"}
+    assert {one.version for one in answers} == {1}
+
+
+def test_executions_are_kept_for_as_long_as_their_function_says(platform):
+    platform = platform()
+    for name in "f", "g":
+        platform.deploy(name, bundle("def fn(input): pass"))
+    platform.configure("f", keep_days=7)
+    assert platform.keep_days() == {"f": 7}
+    platform.configure("f", keep_days=0)
+    assert platform.keep_days() == {}
 
 
 # Nobody waits

@@ -295,7 +295,11 @@ include-tag = "tinyFaaS"
 checks.unsupported_method.enabled = false
 
 [[operations]]
-include-name-regex = '^(POST /upload|POST /functions/?$|POST /schedule|POST /api/functions$|PUT )'
+include-method = "PUT"
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-name-regex = '^POST /(upload|functions/?$|schedule|api/functions$)'
 checks.positive_data_acceptance.enabled = false
 
 [[operations]]
