@@ -4730,9 +4730,11 @@ class Visitor:
         def pump():
             taken = True
             try:
-                for piece in itertools.chain([body], meta["more"], [b""]):
-                    if taken and (piece or spell is chunk_encode):
+                for piece in itertools.chain([body], meta["more"]):
+                    if taken and piece:
                         taken = try_to_send(link, spell(piece))
+                if taken:
+                    try_to_send(link, spell(b""))
             except FaasError as error:      # The client is gone, or raves.
                 self.lost = error
                 link.hang_up()
@@ -4791,7 +4793,7 @@ class Visitor:
         # It hangs, and not only for us? Who asked for half a second is no
         # witness of that.
         asked = time.monotonic() - self.began
-        if asked >= self.server.limits.timeout and not greet(
+        if asked >= 0.9 * self.server.limits.timeout and not greet(
                 self.server.port):
             self.server.end()
         return FaasError("timeout", f"it was not answered within "
@@ -5066,8 +5068,8 @@ def compile_go(parent, folder, cache):
         steps.insert(0, ("mod", "init", "main"))
     for step in steps:
         try:
-            build(parent, folder, f"go {' '.join(step[:2])} failed", go,
-                  *step, env=env)
+            name = " ".join(word for word in step[:2] if word[0] != "-")
+            build(parent, folder, f"go {name} failed", go, *step, env=env)
         except FaasError as error:
             if GO_MAIN in str(error):           # Our file cannot call theirs.
                 raise FaasError(
@@ -5119,19 +5121,20 @@ def prepare(parent, tongue, folder, cache):
 #     server, and 5.9 is what that costs.
 #   FaaS-Go's interpreter inside the server: nothing is faster, and nothing can
 #     be stopped; os.exit() in a function ends the platform.
-#   The shims as files beside this one: then a copy of faas.py alone would speak
-#     three tongues, and a shim of yesterday could meet a platform of today.
+#   The shims as files beside this one: then a copy of faas.py alone would
+#     speak three tongues, and a shim of yesterday could meet a platform of
+#     today.
 #   WebAssembly for all tongues: one runner, and for each language a compiler
 #     that few readers have; the standard library runs none of it.
 #   A library that functions import to reach kv and http: it would have to be
-#     installed, versioned and kept compatible, in each language. A frame is all
-#     of that in 13 bytes.
+#     installed, versioned and kept compatible, in each language. A frame is
+#     all of that in 13 bytes.
 #   Guessing bytes or str from the Content-Type: a type that depends on what a
 #     client claims is a bug waiting for that client.
 #
 # Real world -----------------------------------------------------------------
-#   Lambda's runtimes are shims too, and open: they ask a local HTTP address for
-#   the next event, where ours read a frame. Its contract is
+#   Lambda's runtimes are shims too, and open: they ask a local HTTP address
+#   for the next event, where ours read a frame. Its contract is
 #   handler(event, context); Google's Functions Framework
 #   hands over a Flask request, OpenFaaS a template of your choice, and WASI
 #   returns to section 5.1: standard input, standard output, variables.
@@ -10657,10 +10660,8 @@ def upload_limit(door, limits):
 # Try it ---------------------------------------------------------------------
 #   >>> [route.path for route in ROUTES if route.face == "PiFaaS"]
 #   ['/logs/{name}', '/schedule', '/schedule/{name}', '/schedule/{name}']
-#   >>> faces = {route.face for route in ROUTES}; len(faces)    # and ours
-#   6
-#   >>> def words(face): return sorted({route.path.split("/")[1]
-#   ...                                 for route in ROUTES if route.face == face})
+#   >>> def words(face): return sorted({
+#   ...     route.path.split("/")[1] for route in ROUTES if route.face == face})
 #   >>> words("FaaS-Go"), words("rknizzle")
 #   (['api', 'fn'], ['functions', 'ping'])
 #   >>> route, _, parts = find_route(ROUTES, Request("GET", "/logs/a.py"))

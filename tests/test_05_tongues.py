@@ -463,7 +463,7 @@ def test_a_function_may_set_its_own_path():
 def test_cgi_variables_carry_what_does_not_fit_into_the_body():
     call = Call("f", b"hello", {"Lab": "a", "Content-Type": "text/csv",
                                 "X-Two-Words": "b"},
-                "PUT", "/items/3", "a=1&b=%20", "http")
+                "PUT", "/items/3", query="a=1&b=%20")
     assert cgi_variables(call, "id-1") == {
         "REQUEST_METHOD": "PUT", "PATH_INFO": "/items/3",
         "QUERY_STRING": "a=1&b=%20", "SCRIPT_NAME": "/f",
@@ -1043,7 +1043,8 @@ def test_a_server_is_started_by_its_marks_as_smolfaas_does(
 
 
 def test_what_a_call_is_asked_with_depends_on_its_contract():
-    call = Call("f", b"hi", {"Lab": "a", "Host": "h"}, "PUT", "/x y", "a=1")
+    call = Call("f", b"hi", {"Lab": "a", "Host": "h"}, "PUT", "/x y",
+                query="a=1")
     asked = {tongue: question_of(Function("f", tongue, "/f", 2, id="06f1"),
                                  call, "id-1", 7.9, "http://b")
              for tongue in STAYING}

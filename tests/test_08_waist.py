@@ -594,7 +594,7 @@ def test_a_body_too_long_to_keep_is_masked_and_cut():
 def test_what_was_asked_is_kept_for_who_gets_an_event():
     call = Call("f", b'{"password": "hunter2!"}', {
         "Cookie": "auth_token=hunter2!", "Lab": "a"}, "PUT", "/x",
-        "api_key=hunter2!&a=1")
+        query="api_key=hunter2!&a=1")
     event, answer = details_of(call, ASKS, Result(body=b"hi"))
     assert json.loads(event) == {
         "method": "PUT", "path": "/fn//x", "relativePath": "/x",
@@ -673,20 +673,28 @@ def test_everything_that_may_be_asked_for_has_an_answer():
         "strings", "random"}
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """One platform for many questions."""
+    with Platform(tmp_path_factory.mktemp("asked").as_posix()) as platform:
+        platform.base_url = "http://faas.example"
+        yield platform
+
+
 @pytest.fixture
-def host(platform):
+def host(asked):
     """What answers the questions of f; g has the same, and its own values."""
-    one = platform()
-    one.base_url = "http://faas.example"
     text = "def handler(ctx, event): return {}"
     for name in "g", "f":
-        fn = one.deploy(name, handler(text), env={"COLOUR": "red"})
-    tell = Host(one, fn)
+        fn = asked.deploy(name, handler(text), env={"COLOUR": "red"})
+    tell = Host(asked, fn)
 
     def host(do, *given, seconds=20):
         return tell(do, [*given], soon(seconds))
-    host.platform, host.other = one, Host(one, one.find("g").fn)
-    return host
+    host.platform, host.other = asked, Host(asked, asked.find("g").fn)
+    yield host
+    for name in "fg":
+        asked.delete(name)
 
 
 def refused(host, do, *given):
@@ -892,7 +900,8 @@ def web(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         server.leads = {}
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01],
+                         daemon=True).start()
         server.url = f"http://127.0.0.1:{server.server_address[1]}"
         server.elsewhere = server.url.replace("127.0.0.1", "localhost")
         yield server

@@ -713,6 +713,16 @@ def test_a_diff_of_what_is_not_there_is_refused(go):
         assert (found, answer["error"][:len(error)]) == (status, error), tail
 
 
+def test_texts_that_are_too_long_to_compare_are_a_413(go):
+    """To compare takes longer than in proportion to what is compared."""
+    lines = "".join(f"-- {number}\n" for number in range(100_000))
+    fn = go.make(HI + lines)
+    go.good("PUT", f"/functions/{fn['id']}",
+            {"code": HI + lines.replace("7", "8")})
+    status, answer = go.ask("GET", f"/functions/{fn['id']}/diff/1/2")
+    assert (status, list(answer)) == (413, ["error"])
+
+
 # Variables
 
 
@@ -1297,6 +1307,44 @@ def test_what_another_face_has_uploaded_is_a_function_here(go):
     assert go.call("/up").body == b"new"
     assert [one["name"] for one in
             go.good("GET", "/functions")["functions"]] == ["up"]
+
+
+def test_a_folder_is_a_function_here_and_its_text_stays_its_owners(go):
+    folder = go.server.functions / "mine"
+    folder.mkdir()
+    (folder / "main.lua").write_text(lua("return {body = 'one'}"))
+    assert go.call("/fn/mine").body == b"one"
+    fn = go.good("GET", "/functions/mine")
+    settings = {"name": "Mein", "description": "d", "save_response": True,
+                "retention_days": 7}
+    go.good("PUT", f"/functions/{fn['id']}", settings)
+    go.good("PUT", f"/functions/{fn['id']}/env", {"env_vars": {"A": "1"}})
+    for value in {"code": HI}, {"code": HI, "description": "changed"}:
+        status, answer = go.ask("PUT", f"/functions/{fn['id']}", value)
+        assert (status, list(answer)) == (409, ["error"])
+    assert go.ask("DELETE", f"/functions/{fn['id']}")[0] == 409
+    (folder / "main.lua").write_text(lua("return {body = env.get('A')}"))
+    assert go.call(f"/fn/{fn['id']}").body == b"1"      # An edit keeps them.
+    edited = go.good("GET", "/functions/mine")
+    assert {name: edited[name] for name in settings} == settings
+    assert (edited["id"], edited["active_version"]["version"]) == (
+        fn["id"], 2)
+
+
+def test_what_is_listed_can_be_read(go):
+    folder = go.server.functions / "mine"
+    folder.mkdir()
+    (folder / "main.lua").write_text(HI)
+    go.make(HI, "up")
+    assert go.call("/fn/mine").body == b"hi"
+    for names in {"up", "mine"}, {"up"}:
+        listed = go.good("GET", "/functions")
+        assert {fn["name"] for fn in listed["functions"]} == names
+        assert listed["pagination"]["total"] == len(names)
+        for fn in listed["functions"]:
+            assert go.good("GET", f"/functions/{fn['id']}")["name"] in names
+        (folder / "main.lua").unlink(missing_ok=True)
+        folder.exists() and folder.rmdir()
 
 
 # Executions and logs

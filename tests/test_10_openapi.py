@@ -117,6 +117,13 @@ def test_refusals_are_written_one_by_one_and_not_as_a_default(document):
         assert ("default" in operation["responses"]) == calls, path
 
 
+def test_the_sizes_that_are_refused_are_announced(document):
+    for method, path, operation in operations(document):
+        if method != "get" and "default" not in operation["responses"] or (
+                "/diff/" in path):
+            assert "413" in operation["responses"], path
+
+
 def test_the_server_gives_this_document_to_anybody(server, document):
     reply = server().get("/openapi.json", headers={"Host": "example.org"})
     assert reply.status == 200
