@@ -421,6 +421,7 @@ class Call(typing.NamedTuple):
     timeout: float = 0.0        # may shorten the function's; 0 does not
     more: typing.Iterable = ()  # pieces of the body that are still coming,
                                 # for a tongue that reads as it goes
+    gone: typing.Callable = bool    # tells whether the caller has left
 
 
 class Result(typing.NamedTuple):
@@ -2129,8 +2130,8 @@ class Pool:
 #       what may it choose?      the status and the headers of its answer
 #       what may it ask for?     values and secrets that the platform keeps
 #
-# What a tongue is not: a sandbox, a router, a framework. A function in any of
-# them is a file that can be read, run and tested without the platform:
+# What a tongue is not: a sandbox, a router, a framework. A function in any
+# tongue is a file that can be read, run and tested without the platform:
 #
 #       $ echo hello | functions/shout
 #       HELLO
@@ -2291,7 +2292,7 @@ def clean_environment(fn):
     >>> sorted(clean_environment(Function("f", "binary", "/tmp")))[:2]
     ['FAAS_FUNCTION', 'FAAS_VERSION']
     """
-    # Who may ask for its variables does not carry them about (5.5).
+    # A tongue that can ask for its variables (5.5) does not carry them about.
     own = {} if TONGUES[fn.tongue].asks else fn.env
     zone = {"TZ": os.environ["TZ"]} if "TZ" in os.environ else {}
     return {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": "/tmp", **zone,
@@ -2364,7 +2365,7 @@ def program_of(fn, call, ident=""):
 #       KeyError: 'colour'
 
 
-PACKAGES = "site-packages"      # in a version's folder: see 5.3
+PACKAGES = "site-packages"      # in a version's folder: see 5.11
 
 
 def take_python3(body):
@@ -3999,9 +4000,10 @@ def lua_services():
 #           ctx.log.info(f"hit {hits} from {event['method']}")
 #           return {"statusCode": 200, "body": {"hits": hits}}
 #
-# Lay it beside the Lua above. The same three questions cross the frames; what
-# is a table there is a dict here, a module is an attribute of ctx, and what
-# gives nil and a sentence there raises an exception here. Both get
+# Lay it beside the Lua above. The same question and the same line for the log
+# cross the frames; what is a table there is a dict here, a module is an
+# attribute of ctx, and what gives nil and a sentence there raises an exception
+# here. Both get
 #
 #       ctx     executionId functionId functionName requestId startedAt
 #               version baseUrl
@@ -4375,8 +4377,8 @@ def explain(tongue, name, sentence, line, text):
 
 GREETING = (b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
             b"Connection: close\r\n\r\n")
-GREET_TIME = 1.0            # s for an answer to it; silence is no answer, and
-                            # no proof of the contrary
+GREET_TIME = 1.0            # s for an answer to it; who is silent for longer
+                            # may be busy, and counts as there
 ELSEWHERE = 2.0             # s on another port, until we believe it
 SERVER_LOG = 1 << 16        # bytes kept of what it prints between two calls
 WHOLE = 1 << 16             # bytes of an answer that is not worth streaming
@@ -4451,6 +4453,7 @@ class Server:
         self.port, self.said = free_port(), bytearray()
         self.turn, self.visitors, self.alive = threading.RLock(), 0, True
         self.status = 0             # its wait status, once it has ended
+        self.pid, self.crowded = 0, False
         log, log_w = pipe()
         program = program._replace(
             env={**program.env, "PORT": str(self.port)})
@@ -4472,11 +4475,23 @@ class Server:
             raise
 
     def listen(self, log):
-        """Keep the end of what it prints; a full pipe would stop it."""
+        """Keep the end of what it prints, for a full pipe would stop it; and
+        once a second, count its processes."""
+        heard, next_look = select.poll(), 0.0
+        heard.register(log, select.POLLIN)
         with log:
-            while piece := log.read(65536):
-                with self.turn:
-                    self.said = (self.said + piece)[-SERVER_LOG:]
+            while True:
+                if heard.poll(1000):
+                    piece = log.read(65536)
+                    if not piece:
+                        return
+                    with self.turn:
+                        self.said = (self.said + piece)[-SERVER_LOG:]
+                if self.pid and time.monotonic() >= next_look:
+                    next_look = time.monotonic() + 1.0
+                    if outgrown(self.pid, self.limits.processes):
+                        self.crowded = True
+                        self.end()
 
     def take_log(self):
         with self.turn:
@@ -4517,7 +4532,11 @@ class Server:
             return bool(ended.poll(1000 * patience))
 
     def obituary(self):
-        return exit_error("the server", self.end(), self.limits) or FaasError(
+        status = self.end()
+        if self.crowded:
+            return FaasError("crashed", "the server started more than "
+                             f"{self.limits.processes} processes")
+        return exit_error("the server", status, self.limits) or FaasError(
             "crashed", "the server exited with status 0")
 
     def end(self):
@@ -4600,7 +4619,7 @@ def server_meta(call, ident):
     import urllib.parse
     target = call.raw or urllib.parse.quote(
         call.path, safe="/!$&'()*+,;=:@~", errors="surrogateescape")
-    return {"method": call.method, "more": call.more,
+    return {"method": call.method, "more": call.more, "gone": call.gone,
             "target": target + ("?" + call.query if call.query else ""),
             "length": call.headers.get("Content-Length"),
             "headers": {"Host": "localhost",
@@ -4608,19 +4627,19 @@ def server_meta(call, ident):
                         "X-Faas-Execution": ident}}
 
 
-def head_encode(meta, length):
+def head_encode(meta, *framing):
     """Spell the head of what a server is asked (RFC 9112, section 3).
 
-    >>> head_encode({"method": "GET", "target": "/", "headers": {}}, 0)
-    b'GET / HTTP/1.1\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n'
+    >>> asked = {"method": "GET", "target": "/", "headers": {}}
+    >>> head_encode(asked)
+    b'GET / HTTP/1.1\\r\\nConnection: close\\r\\n\\r\\n'
 
-    A `length` of None means chunks. Errors: ValueError, where a line would be
-    two.
+    `framing` is the line that says how long the body is, where there is one.
+    Errors: ValueError, where a line would be two.
     """
     lines = [f"{meta['method']} {meta['target']} HTTP/1.1",
              *(f"{name}: {value}" for name, value in meta["headers"].items()),
-             "Transfer-Encoding: chunked" if length is None else
-             f"Content-Length: {length}", "Connection: close"]
+             *framing, "Connection: close"]
     if any(re.search("[\r\n\0]", line) for line in lines):
         raise ValueError("a header of the call has a line break in it")
     return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n"
@@ -4650,9 +4669,13 @@ class Link(socket.socket):
     by many of them; all come through here.
     """
 
-    def __init__(self, port, deadline):
+    LOOK = 1.0      # s between two looks whether the caller is still there
+
+    def __init__(self, port, deadline, gone):
         super().__init__(socket.AF_INET, socket.SOCK_STREAM)
-        self.deadline = deadline
+        self.deadline, self.gone = deadline, gone
+        self.ready = select.poll()
+        self.ready.register(self, select.POLLIN)
         try:
             self.settimeout(self.left())
             self.connect(("127.0.0.1", port))
@@ -4668,7 +4691,11 @@ class Link(socket.socket):
     def recv_into(self, *arguments):
         if time.monotonic() >= self.deadline.at:
             raise TimeoutError      # though there may be something to read
-        self.settimeout(self.left())
+        while not self.ready.poll(1000 * min(self.LOOK, self.left())):
+            if time.monotonic() >= self.deadline.at:
+                raise TimeoutError
+            if self.gone():
+                raise ConnectionAbortedError("its caller has left")
         return super().recv_into(*arguments)
 
     def hang_up(self):
@@ -4702,7 +4729,7 @@ class Visitor:
             return Run(error=FaasError("crashed", "the server has ended"),
                        start="")
         try:
-            link = Link(self.server.port, deadline)
+            link = Link(self.server.port, deadline, meta["gone"])
             pump = self.send(link, meta, body)
             reply = self.read_head(link, meta["method"])
             headers = reply_headers(reply, meta["method"])
@@ -4710,7 +4737,8 @@ class Visitor:
             next(more)              # From here on, close() finds its finally.
             if reply.length is not None and reply.length <= WHOLE:
                 out, more = b"".join(more), None
-                headers.pop("Content-Length", meta["method"] == "HEAD")
+                if meta["method"] != "HEAD":
+                    headers.pop("Content-Length", "")   # It is here.
         except (OSError, ValueError, FaasError, http.client.HTTPException
                 ) as error:
             return Run(log=self.server.take_log(), start="warm",
@@ -4721,9 +4749,13 @@ class Visitor:
     def send(self, link, meta, body):
         """Send head and body; a long body from a thread, for it may be
         answered before it was read to its end. Give the thread, or None."""
-        length = meta["length"] if meta["more"] else len(body)
-        link.sendall(head_encode(meta, length))
-        spell = chunk_encode if length is None else bytes
+        spell, framing = bytes, ()
+        if meta["more"] and not meta["length"]:
+            spell, framing = chunk_encode, ["Transfer-Encoding: chunked"]
+        elif meta["more"] or body or meta["length"]:
+            size = meta["length"] if meta["more"] else len(body)
+            framing = [f"Content-Length: {size}"]
+        link.sendall(head_encode(meta, *framing))
         if not meta["more"] and len(body) < WHOLE:
             return link.sendall(body)
 
@@ -4787,6 +4819,9 @@ class Visitor:
         late = isinstance(error, TimeoutError)
         if self.server.gone(0.0 if late else LAST_WORDS):
             return self.server.obituary()
+        if isinstance(error, ConnectionAbortedError):
+            return FaasError("unavailable", "it was given up: its caller has "
+                             "left")
         if not late:
             return FaasError("crashed", "the server broke the connection, or "
                              f"spoke no HTTP: {error or type(error).__name__}")
@@ -4803,8 +4838,7 @@ class Visitor:
         return self.server.gone()
 
     def healthy(self):
-        return not self.gone() and not outgrown(
-            self.server.pid, self.server.limits.processes)
+        return not self.gone()
 
     def end(self):
         if self.alive:
@@ -5553,7 +5587,8 @@ CREATE TABLE IF NOT EXISTS functions (
     note TEXT NOT NULL,
     created REAL NOT NULL,
     id TEXT NOT NULL DEFAULT '',
-    settings TEXT NOT NULL DEFAULT '{}');       -- JSON, a Settings
+    settings TEXT NOT NULL DEFAULT '{}',        -- JSON, a Settings
+    last INTEGER NOT NULL DEFAULT 0);           -- the last version deleted
 CREATE TABLE IF NOT EXISTS versions (
     function TEXT NOT NULL REFERENCES functions ON DELETE CASCADE,
     number INTEGER NOT NULL,
@@ -5688,6 +5723,7 @@ class Shelf:
         with self.database as db:
             add_column(db, "functions", "id TEXT NOT NULL DEFAULT ''")
             add_column(db, "functions", "settings TEXT NOT NULL DEFAULT '{}'")
+            add_column(db, "functions", "last INTEGER NOT NULL DEFAULT 0")
             for row in db.execute("SELECT name, created FROM functions "
                                   "WHERE id=''").fetchall():
                 db.execute("UPDATE functions SET id=? WHERE name=?",
@@ -5738,7 +5774,7 @@ class Shelf:
             number = self.number_of(fn.name, fn.digest)
             seen = fn.digest if fn.source == "folder" else ""
             db.execute(
-                "INSERT INTO functions VALUES (?,?,?,?,?,?,?,'',?,?,?) "
+                "INSERT INTO functions VALUES (?,?,?,?,?,?,?,'',?,?,?,0) "
                 "ON CONFLICT (name) DO UPDATE SET active=excluded.active, "
                 "threads=excluded.threads, env=excluded.env, "
                 "timeout=excluded.timeout, source=excluded.source, "
@@ -5755,8 +5791,10 @@ class Shelf:
         with self.turn:
             return self.database.execute(
                 "SELECT coalesce(max(number) FILTER (WHERE digest=?2), "
-                "max(number) + 1, 1) FROM versions WHERE function=?1",
-                (name, digest)).fetchone()[0]
+                "max(coalesce(max(number), 0), coalesce((SELECT last FROM "
+                "functions WHERE name=?1), 0)) + 1) "
+                "FROM versions WHERE function=?1", (name, digest)
+            ).fetchone()[0]
 
     def activate(self, name, number):
         """Move the pointer to another version.
@@ -5794,6 +5832,9 @@ class Shelf:
                                 "to delete")
             db.execute("DELETE FROM versions WHERE function=? AND number=?",
                        (name, number))
+            # Its number stays in the executions, and is not given again.
+            db.execute("UPDATE functions SET last=max(last, ?) WHERE name=?",
+                       (number, name))
         self.sweep(name)
 
     def annotate(self, name, note, seen):
@@ -6074,7 +6115,7 @@ class Execution(typing.NamedTuple):
     bytes_in: int
     bytes_out: int
     error: str              # the sentence, masked
-    code: int = 200         # the HTTP status that the function chose
+    code: int = 200         # of HTTP: what the function chose, or the kind's
 
 
 class Detail(typing.NamedTuple):
@@ -6403,7 +6444,7 @@ class Store:
 
     def __init__(self, path):
         self.database = open_database(path, KV_TABLE, "NORMAL")
-        self.turn = threading.Lock()
+        self.turn, self.gone = threading.Lock(), set()
 
     def close(self):
         self.database.close()
@@ -6427,6 +6468,8 @@ class Store:
 
     def put(self, function, key, value):
         value = kv_bytes(value, MAX_VALUE, "value")
+        if function in self.gone:       # Its last call outlives it.
+            raise FaasError("not_found", "this function was deleted")
         keys, stored = self.database.execute(
             "SELECT count(*), coalesce(sum(length(key) + length(value)), 0) "
             "FROM kv WHERE function=? AND key<>?", (function, key)).fetchone()
@@ -6458,6 +6501,7 @@ class Store:
     def remove(self, function):
         """Forget all that a function kept."""
         with self.turn, self.database as db:
+            self.gone.add(function)
             db.execute("DELETE FROM kv WHERE function=?", (function,))
 
 
@@ -7026,15 +7070,34 @@ def web_step(method, url, headers, body, most, end):
         connection.sock.settimeout(None)
         connection.request(method, target, body, headers)
         answer = connection.getresponse()
+        while answer.status < 200:              # Hints, and no answer yet.
+            answer.headers = None
+            answer.begin()
         where = answer.getheader("Location", "") if answer.status in (
             301, 302, 303, 307, 308) else ""
         data = b"" if where else answer.read(most + 1)
+        if answer.length and not where and len(data) <= most:
+            raise ConnectionError("it ended in the middle of its answer")
         # Of a header that comes twice, the first, as FaaS-Go has it.
         return (answer.status, dict(reversed(answer.getheaders())), data,
                 where and urllib.parse.urljoin(url, where))
     finally:
         alarm.cancel()
         connection.close()
+
+
+def without_secrets(headers, here, there):
+    """Give the headers that may go along to another URL.
+
+    >>> without_secrets({"Cookie": "a", "Lab": "b"}, "http://a/", "http://b/")
+    {'Lab': 'b'}
+    """
+    import urllib.parse
+    if urllib.parse.urlsplit(here).netloc == urllib.parse.urlsplit(
+            there).netloc:
+        return headers
+    return {name: value for name, value in headers.items() if name.lower()
+            not in ("authorization", "cookie", "proxy-authorization")}
 
 
 def hang_up(link):
@@ -7057,6 +7120,7 @@ def web_request(method, url, headers={}, body=None, most=MAX_UNPACKED,
                                                    body, most, end)
             if not onward:
                 break
+            headers = without_secrets(headers, where, onward)
             where = onward
             if status in (301, 302, 303) and method != "HEAD":
                 method, body = "GET", None      # RFC 9110, 15.4
@@ -7816,7 +7880,8 @@ class Platform:
             result.id, fn.name if fn.folder else mask(call.fn[:64]),
             fn.version, call.trigger, started, seconds, run.start, result.kind,
             len(call.body) + getattr(call.more, "size", 0), size,
-            story and mask(story, fn.env), result.status)
+            story and mask(story, fn.env),
+            KINDS[result.kind].http if run.error else result.status)
         self.journal.record(execution, Detail(
             result.id, text, *details_of(call, fn, result)))
         # Strangers may ask for any name; only functions get a counter.
@@ -7951,6 +8016,7 @@ class Request(typing.NamedTuple):
     body: bytes = b""
     minor: int = 1              # of the version, HTTP/1.minor
     peer: str = ""              # the address of who asks
+    gone: typing.Callable = bool    # tells whether he has left
     more: typing.Iterable = ()  # pieces of a body that is still coming
 
     def get(self, name, default=""):
@@ -8130,9 +8196,11 @@ class RequestReader:
     Errors: ProtocolError; the reader is of no use after that.
     """
 
-    def __init__(self, limit_of, now, early=lambda request: False, peer=""):
+    def __init__(self, limit_of, now, early=lambda request: False, peer="",
+                 gone=bool):
         self.limit_of, self.held, self.ready = limit_of, bytearray(), []
-        self.early, self.peer, self.handing_on = early, peer, False
+        self.early, self.handing_on = early, False
+        self.peer, self.gone = peer, gone
         self.since, self.now, self.body_from = now, now, None
         self.taken, self.expecting, self.failure = 0, False, None
         self.steps = self.read()
@@ -8203,7 +8271,7 @@ class RequestReader:
                                     f"{most} bytes that are taken here")
             self.expect(request)
             self.body_from, self.taken = self.now, len(self.held)
-            request = request._replace(peer=self.peer)
+            request = request._replace(peer=self.peer, gone=self.gone)
             if length is None or len(self.held) < length:
                 yield from self.long_body(request, length, most)
             else:
@@ -8725,8 +8793,10 @@ def call_of(request, name, rest="", key="", depth=2):
     ('/a', 'b=1', {'Lab': 'x'})
     """
     headers = {}
+    named = request.get("connection").lower().replace(" ", "").split(",")
     for field, value in request.fields:
         if field in NOT_FORWARDED or field.startswith("x-faas-") or (
+                field in named) or (
                 key and field == "authorization" and key in value):
             continue
         if field == "cookie":           # in which the key may be, too
@@ -8740,7 +8810,7 @@ def call_of(request, name, rest="", key="", depth=2):
     return Call(name, request.body, headers, request.method, "/" + rest, raw,
                 request.query,
                 timeout=parse_timeout(request.get("x-timeout")),
-                more=request.more)
+                more=request.more, gone=request.gone)
 
 
 def parse_timeout(text):
@@ -8897,6 +8967,22 @@ def send_rest(client, response, minor):
         return True
     except FaasError:
         return False
+
+
+def has_left(client):
+    """Tell whether a client has closed its end, without reading from it.
+
+    >>> ours, theirs = socket.socketpair()
+    >>> has_left(ours), theirs.close(), has_left(ours)
+    (False, None, True)
+    >>> ours.close()
+    """
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 class Incoming:
@@ -9060,7 +9146,8 @@ class HttpServer:
         go out one after the other.
         """
         reader = RequestReader(self.limit_of, time.monotonic(), self.early,
-                               client.getpeername()[0])
+                               client.getpeername()[0],
+                               functools.partial(has_left, client))
         inbox = collections.deque()
         while True:
             while inbox:
@@ -9097,7 +9184,9 @@ class HttpServer:
                 http_date(int(time.time())), request.minor))
             if response.more and not send_rest(client, response,
                                                request.minor):
-                client.shutdown(socket.SHUT_RDWR)
+                # Not with a proper end, which might be taken for the answer's.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                  struct.pack("ii", 1, 0))
                 return False
         finally:
             if response.more:       # Somebody may have left before its end.
@@ -9260,7 +9349,7 @@ def decode_bundle(text, mend=bytes):
 def checked_threads(threads, most=64):
     """Give a number of workers that makes sense; tinyFaaS's 0 means 1."""
     if not 0 <= threads <= most:
-        raise FaasError("bad_input", f"threads must be between 1 and {most}")
+        raise FaasError("bad_input", f"threads must be between 0 and {most}")
     return threads or 1
 
 
@@ -9457,8 +9546,8 @@ def fetch(url):
 
 # 10.3 rknizzle/faas ----------------------------------------------------------
 #
-# Its client packs the current folder as a tar, in which every answer is a
-# JSON object, and a function's answer a string in it:
+# Its client packs the current folder as a tar. Every answer is a JSON object,
+# and a function's answer is a string in it:
 #
 #       $ curl http://localhost:5555/functions -d \
 #         "{\"name\": \"sum\", \"file\": \"$(tar c -C sum . | base64 -w0)\"}"
@@ -9561,7 +9650,8 @@ def smolfaas_call(door, request, name):
 
 
 def smolfaas_health(door, request):
-    """Say that all is well, to a router's visitor in the router's words."""
+    """Say that all is well; to who came for SmolFaaS's router, in its words.
+    """
     if request.get("host").lower().partition(":")[0] == "fn.localhost":
         return text_response("SmolFaaS Router OK")
     return serve_health(door, request)
@@ -9570,7 +9660,7 @@ def smolfaas_health(door, request):
 # 10.5 FaaS-Go ----------------------------------------------------------------
 #
 # A whole application with a dashboard once spoke this API: functions have ids,
-# and names that need not differ; each text is a version; each call is an
+# and names that several may share; each text is a version; each call is an
 # execution that can be looked up with what it was given and what it logged.
 #
 #       $ curl -H "Authorization: Bearer $(cat data/api_key)" \
@@ -9685,9 +9775,10 @@ def lunar_list(door, request):
     A list is what lies open on a screen; who wants the variables asks for
     one function.
     """
-    shelf = door.platform.shelf
-    created = shelf.created()
-    fns = sorted(shelf.functions(), key=lambda fn: -created.get(fn.name, 0))
+    platform, created = door.platform, door.platform.shelf.created()
+    there = {fn.name for fn in platform.listing()}
+    fns = sorted((fn for fn in platform.shelf.functions() if fn.name in there),
+                 key=lambda fn: -created.get(fn.name, 0))
     return json_response(lunar_page(request, "functions", lambda limit, at: [
         lunar_function(door, fn) for fn in fns[at:at + limit]], len(fns)))
 
@@ -9876,7 +9967,7 @@ def lunar_delete(door, request, name):
 def lunar_env(door, request, name):
     """Replace all variables of a function; those not named are gone."""
     value, fn = lunar_body(request), lunar_find(door, name)
-    if "env_vars" not in value:
+    if value.get("env_vars") is None:
         raise FaasError("bad_input", "env_vars: the member is missing")
     env = checked_env(member(value, "env_vars", dict, {}))
     if any(not text.strip() for text in env.values()):
@@ -9954,7 +10045,9 @@ def lunar_activate(door, request, name, version):
 
 def lunar_version_delete(door, request, name, version):
     fn = lunar_find(door, name)
-    door.platform.forget_version(fn.name, lunar_number(fn, version))
+    number = lunar_number(fn, version)
+    lunar_version(door, fn, number)         # not_found, where there is none
+    door.platform.forget_version(fn.name, number)
     return Response(204)
 
 
@@ -9966,8 +10059,8 @@ def lunar_diff(door, request, name, old, new):
     fn = lunar_find(door, name)
     numbers = (lunar_number(fn, old, "version number v1"),
                lunar_number(fn, new, "version number v2"))
-    texts = [lunar_version(door, fn, number)["code"].splitlines()
-             for number in numbers]
+    texts = [lunar_version(door, fn, number)["code"].removesuffix(
+        "\n").split("\n") for number in numbers]
     if max(map(len, texts)) > MAX_DIFF:
         raise FaasError("too_large", f"a text of more than {MAX_DIFF} lines "
                         "is not compared here")
@@ -10046,7 +10139,7 @@ def lunar_log_line(line, when):
 def lunar_logs(door, request, ident):
     """Answer with what one execution logged and printed, line by line."""
     execution, detail = door.platform.journal.find(ident)
-    lines = detail.log.splitlines()
+    lines = detail.log.split("\n") if detail.log else []
     page = lunar_page(request, "logs", lambda limit, at: [
         lunar_log_line(line, int(execution.started))
         for line in lines[at:at + limit]], len(lines))
@@ -10558,7 +10651,8 @@ def refusals_of(route):
     kinds += ["unauthenticated", "denied"] * (route.guard != "open")
     kinds += ["not_found"] * (deploys or bool({"{", "?"} & set(
         route.path + route.what)))
-    kinds += ["too_large"] * (route.method != "GET")
+    kinds += ["too_large"] * (route.method != "GET"
+                              or route.handler is lunar_diff)
     kinds += ["conflict", "unavailable"] * deploys
     kinds += ["denied", "busy", "crashed", "timeout"] * calls
     return {KINDS[kind].http: KINDS[kind].when for kind in kinds}
@@ -10597,7 +10691,7 @@ def operation_of(route, method):
                        for word in asked],
         "responses": dict(sorted(answers.items()))}
     if route.takes:
-        operation["requestBody"] = {"required": True,
+        operation["requestBody"] = {"required": route.takes is not ANY,
                                     "content": media(route.takes)}
     if route.guard != "open":
         operation["security"] = [{"key": []}] + (
@@ -10661,7 +10755,8 @@ def upload_limit(door, limits):
 #   >>> [route.path for route in ROUTES if route.face == "PiFaaS"]
 #   ['/logs/{name}', '/schedule', '/schedule/{name}', '/schedule/{name}']
 #   >>> def words(face): return sorted({
-#   ...     route.path.split("/")[1] for route in ROUTES if route.face == face})
+#   ...     route.path.split("/")[1] for route in ROUTES
+#   ...     if route.face == face})
 #   >>> words("FaaS-Go"), words("rknizzle")
 #   (['api', 'fn'], ['functions', 'ping'])
 #   >>> route, _, parts = find_route(ROUTES, Request("GET", "/logs/a.py"))

@@ -15,10 +15,11 @@ Made of the same marks as those in pictures.py, which says how they work.
     Beside     two pictures in a row
 
 A Tap is a socket that writes down what passes, and a Wire does so between the
-platform and a server. Witness is a Worker with a Tap on its socket, and `frames_of` gives the frames that passed.
-`ladder` draws them in short, `crossing` byte by byte, and `talk` does the
-same for HTTP; `rivals` draws two workers at once, and `story_page` an error as
-its author reads it. `still` makes what differs from run to run the same in all.
+platform and a server. Witness is a Worker with a Tap on its socket, and
+`frames_of` gives the frames that passed. `ladder` draws them in short,
+`crossing` byte by byte, and `talk` does the same for HTTP; `rivals` draws two
+workers at once, and `story_page` an error as its author reads it. `still`
+makes what differs from run to run the same in all.
 """
 
 import contextlib

@@ -1037,9 +1037,11 @@ def test_a_delete_takes_along_all_that_a_function_had_and_did(platform):
         for _ in range(2):
             result = platform.invoke(Call(name))
     assert len(platform.journal.recent("f")) == 2
+    ident = platform.find("f").fn.id
+    assert platform.store.get(ident, "hits") == "2"
     platform.delete("f")
     assert platform.journal.recent("f") == []
-    assert platform.store.get("f", "hits") is None
+    assert platform.store.get(ident, "hits") is None
     with pytest.raises(FaasError, match="No logs"):
         platform.logs.read("f")
     # The other one has all, and a new f begins anew.

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import http.client
+import queue
 import random
 import re
 import socket
@@ -15,7 +16,7 @@ from conftest import eventually, script
 
 import faas
 from faas import (Door, FaasError, ProtocolError, Request, RequestReader,
-                  Response, Result, Route)
+                  Response, Result, Route, Stream)
 
 CRLF = b"\r\n"
 
@@ -312,6 +313,132 @@ def test_a_head_in_small_pieces_is_not_searched_again_for_each_piece():
     assert cost_of(12000) < 9 * cost_of(3000)
 
 
+# Bodies that are handed on while they come
+
+
+def joined(events):
+    """Put the Requests and pieces of an early reader together again.
+
+    What was begun and did not come to its end, is no Request.
+    """
+    found, begun, body = [], None, b""
+    for event in events:
+        if isinstance(event, bytes):
+            assert begun, "a piece belongs to a request"
+            body += event
+            if not event:
+                found.append(begun._replace(body=body, more=()))
+                begun = None
+        else:
+            assert begun is None, "a request waits for the end of another"
+            if event.more:
+                assert event.body == b""
+                begun, body = event, b""
+            else:
+                found.append(event)
+    return found
+
+
+def read_early(pieces, most=1000):
+    """As read(), but every body that is not here yet is handed on."""
+    reader, found = RequestReader(lambda request: most, 0.0,
+                                  lambda request: True), []
+    try:
+        for piece in pieces:
+            found += reader.receive(piece, 0.0)
+            reader.check(0.0)
+    except ProtocolError as error:
+        return joined(found), error.status
+    return joined(found), None
+
+
+@pytest.mark.parametrize("data, expected", GOOD.values(), ids=GOOD)
+def test_a_body_that_is_handed_on_is_the_same_whatever_the_pieces(
+        data, expected):
+    requests, status = read_early(bytewise(data))
+    assert (seen(requests), status) == (expected, None)
+    for at in range(len(data) + 1):
+        requests, status = read_early([data[:at], data[at:]])
+        assert (seen(requests), status) == (expected, None), at
+
+
+@pytest.mark.parametrize("data, status", SHORT.values(), ids=SHORT)
+def test_a_bad_body_is_as_bad_when_it_is_handed_on(data, status):
+    good = head("Content-Length: 2") + b"hi"
+    for at in range(len(data)):
+        assert read_early([data[:at], data[at:]]) == ([], status), at
+    assert read_early(bytewise(data)) == ([], status)
+    requests, found = read_early([good + data[:-1], data[-1:]])
+    assert (len(requests), found) == (1, status)
+
+
+def test_2000_mutated_requests_are_the_same_handed_on_or_whole():
+    chance, samples = random.Random(99), [data for data, _ in GOOD.values()]
+    for _ in range(2000):
+        data = mutated(chance, chance.choice(samples))
+        at = chance.randrange(len(data) + 1)
+        early, status = read_early([data[:at], data[at:]])
+        assert (early, status) == read([data]), (at, data)
+
+
+def test_a_request_comes_before_its_body_and_the_end_is_an_empty_piece():
+    reader = RequestReader(lambda request: 100, 0.0, lambda request: True,
+                           peer="10.0.0.7")
+    [request] = reader.receive(head("Content-Length: 5"), 0.0)
+    assert request.more and (request.path, request.peer) == ("/f", "10.0.0.7")
+    assert reader.receive(b"he", 0.0) == [b"he"]
+    assert reader.receive(b"", 0.0) == []
+    after = reader.receive(b"llo" + head(first="GET /2 HTTP/1.1"), 0.0)
+    assert after[:2] == [b"llo", b""]
+    assert (after[2].path, bool(after[2].more)) == ("/2", False)
+
+
+def test_a_chunk_is_handed_on_before_its_end():
+    reader = RequestReader(lambda request: 100, 0.0, lambda request: True)
+    [request] = reader.receive(chunked(), 0.0)
+    assert request.more
+    assert reader.receive(b"5\r\nhe", 0.0) == [b"he"]
+    assert reader.receive(b"llo", 0.0) == [b"llo"]
+    assert reader.receive(b"\r\n1;x=y\r\n!\r\n", 0.0) == [b"!"]
+    assert reader.receive(b"0\r\nSum: 1\r\n", 0.0) == []
+    assert reader.receive(b"\r\n", 0.0) == [b""]
+
+
+def test_a_body_that_is_here_already_is_not_handed_on():
+    for data in (head("Content-Length: 2") + b"hi", head("Content-Length: 0"),
+                 head(first="GET / HTTP/1.1")):
+        [request] = RequestReader(lambda request: 100, 0.0,
+                                  lambda request: True).receive(data, 0.0)
+        assert request.more == () and len(request.body) in (0, 2)
+
+
+def test_whose_body_is_handed_on_is_decided_for_each_request():
+    reader = RequestReader(lambda request: 100, 0.0,
+                           lambda request: request.path == "/early")
+    data = b"".join(head("Content-Length: 2", first=f"POST {path} HTTP/1.1")
+                    + b"hi" for path in ("/late", "/early", "/late"))
+    events = [event for byte in bytewise(data)
+              for event in reader.receive(byte, 0.0)]
+    assert [event if isinstance(event, bytes) else (event.path, event.body)
+            for event in events] == [
+        ("/late", b"hi"), ("/early", b""), b"h", b"i", b"", ("/late", b"hi")]
+
+
+def test_a_body_that_grows_too_large_is_refused_while_it_is_handed_on():
+    reader = RequestReader(lambda request: 10, 0.0, lambda request: True)
+    assert reader.receive(chunked(b"a\r\n0123456789\r\n"), 0.0)[1:] == [
+        b"0123456789"]
+    with pytest.raises(ProtocolError) as refusal:
+        reader.receive(b"1\r\n", 0.0)
+    assert refusal.value.status == 413
+    with pytest.raises(ProtocolError):      # and it is of no use after that
+        reader.receive(b"!\r\n0\r\n\r\n", 0.0)
+    at_once = RequestReader(lambda request: 10, 0.0, lambda request: True)
+    with pytest.raises(ProtocolError) as refusal:
+        at_once.receive(head("Content-Length: 11"), 0.0)
+    assert refusal.value.status == 413
+
+
 # Time, which the reader is told
 
 
@@ -352,6 +479,33 @@ def test_chunks_that_trickle_are_refused_too():
     with pytest.raises(ProtocolError) as refusal:
         for second in range(1, 60):
             reader.receive(b"1\r\nx\r\n", float(second))
+    assert refusal.value.status == 408
+
+
+def test_a_body_that_is_handed_on_may_be_slow_but_not_stand_still():
+    """Who reads it may be glad of one line a minute."""
+    reader = RequestReader(lambda request: 100, 0.0, lambda request: True)
+    reader.receive(head("Content-Length: 50"), 0.0)
+    for minute in range(1, 20):
+        assert reader.receive(b"x", 60.0 * minute) == [b"x"]
+        assert reader.patience(60.0 * minute) == faas.SILENCE
+    reader.check(60.0 * 19 + faas.SILENCE - 0.1)
+    with pytest.raises(ProtocolError, match="stood still") as refusal:
+        reader.check(60.0 * 19 + faas.SILENCE + 0.1)
+    assert refusal.value.status == 408
+
+
+def test_after_a_body_that_was_handed_on_time_is_as_before():
+    reader = RequestReader(lambda request: 100, 0.0,
+                           lambda request: request.path == "/early")
+    for path in "/early", "/late":
+        reader.receive(head("Content-Length: 2",
+                            first=f"POST {path} HTTP/1.1") + b"h", 100.0)
+        if path == "/early":
+            reader.receive(b"i", 150.0)
+            assert reader.idle()
+    with pytest.raises(ProtocolError, match="slower than") as refusal:
+        reader.check(100.1 + faas.BODY_GRACE)
     assert refusal.value.status == 408
 
 
@@ -414,14 +568,105 @@ def test_a_response_is_written_as_rfc_9112_says():
         b"Content-Length: 3\r\nConnection: close\r\n\r\nno\n")
 
 
+def test_a_header_with_many_values_has_a_line_for_each():
+    for values in ("a=1", "b=2"), ["a=1", "b=2"]:
+        said = faas.response_encode(Response(200, b"", {
+            "Set-Cookie": values, "Lab": "x"}))
+        assert b"\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nLab: x" in said
+
+
+def test_a_value_that_is_no_latin_1_goes_as_utf_8():
+    said = faas.response_encode(Response(200, b"", {"A": "\xe4"}))
+    assert b"\r\nA: \xe4\r\n" in said
+    said = faas.response_encode(Response(200, b"", {"A": "\u20ac\udcff"}))
+    assert b"\r\nA: \xe2\x82\xac\xff\r\n" in said
+
+
+def stream(*pieces, error=None):
+    """A Stream of these pieces, which then breaks or ends; and its end."""
+    def come():
+        yield from pieces
+        if error:
+            raise error
+    ends = []
+    made = Stream(come(), lambda size, error: ends.append((size, error)))
+    return made, ends
+
+
+@pytest.mark.parametrize("headers, minor, lines", [
+    ({}, 1, {b"Transfer-Encoding: chunked"}), ({}, 0, set()),
+    ({"Content-Length": "9"}, 1, {b"Content-Length: 9"}),
+    ({"Content-Length": "9"}, 0, {b"Content-Length: 9"})])
+def test_an_answer_that_is_still_coming_has_a_framing_of_its_own(
+        headers, minor, lines):
+    said = faas.response_encode(Response(200, b"", headers, stream()[0]),
+                                minor=minor)
+    assert said.endswith(2 * CRLF)
+    assert {line for line in said.split(CRLF)
+            if line[:8] in (b"Transfer", b"Content-")} == lines
+
+
+class Taker:
+    """What a client has taken; it goes away after `most` pieces."""
+
+    def __init__(self, most=99):
+        self.pieces, self.most = [], most
+
+    def sendall(self, data):
+        if len(self.pieces) == self.most:
+            raise BrokenPipeError
+        self.pieces.append(data)
+
+
+@pytest.mark.parametrize("headers, minor, said", [
+    ({}, 1, b"2\r\nab\r\n10\r\n" + b"c" * 16 + b"\r\n0\r\n\r\n"),
+    ({}, 0, b"ab" + b"c" * 16),
+    ({"Content-Length": "18"}, 1, b"ab" + b"c" * 16)])
+def test_the_rest_of_an_answer_is_spelled_as_its_head_announced(
+        headers, minor, said):
+    rest, ends = stream(b"ab", b"c" * 16)
+    taker = Taker()
+    assert faas.send_rest(taker, Response(200, b"", headers, rest), minor)
+    assert b"".join(taker.pieces) == said and ends == [(18, None)]
+
+
+def test_an_answer_that_breaks_off_has_no_end():
+    error = FaasError("timeout", "too late")
+    rest, ends = stream(b"ab", error=error)
+    taker = Taker()
+    assert not faas.send_rest(taker, Response(200, b"", {}, rest), 1)
+    assert taker.pieces == [b"2\r\nab\r\n"] and ends == [(2, error)]
+
+
+def test_a_client_that_goes_away_is_the_callers_to_see():
+    rest, ends = stream(b"ab", b"cd")
+    with pytest.raises(BrokenPipeError):
+        faas.send_rest(Taker(most=1), Response(200, b"", {}, rest), 1)
+    rest.close()
+    assert len(ends) == 1
+
+
 def test_an_answer_to_head_has_the_length_and_not_the_body():
     said = faas.response_encode(Response(200, b"hello"), head_only=True)
     assert b"Content-Length: 5\r\n" in said and said.endswith(2 * CRLF)
 
 
-def test_a_204_has_neither_length_nor_body():
-    said = faas.response_encode(Response(204))
+@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("body", [b"", b"none of it"])
+def test_a_204_and_a_304_have_neither_length_nor_body(status, body):
+    said = faas.response_encode(Response(status, body))
     assert b"Content-Length" not in said and said.endswith(2 * CRLF)
+
+
+def test_the_length_that_a_server_told_of_head_is_the_one_that_is_told():
+    said = faas.response_encode(Response(200, b"", {"Content-Length": "9"}),
+                                head_only=True)
+    assert said.count(b"Content-Length: ") == 1
+    assert b"\r\nContent-Length: 9\r\n" in said
+    # RFC 9110, 8.6: who does not know the length of what GET would give, must
+    # not say 0.
+    said = faas.response_encode(Response(200), head_only=True)
+    assert b"Content-Length" not in said
 
 
 @pytest.mark.parametrize("headers", [
@@ -450,6 +695,23 @@ def test_a_result_says_its_version_its_id_and_how_long_it_took():
         "Server-Timing": "warm, queue;dur=1.000, run;dur=2.500"}
 
 
+def test_a_function_cannot_speak_for_the_platform():
+    result = Result(body=b"hi", id="00", version=3, status=418, headers={
+        "X-Execution-Id": "mine", "x-function-version": "9", "Lab": "a"})
+    response = faas.result_response(result)
+    assert (response.status, response.headers) == (418, {
+        "Lab": "a", "X-Execution-Id": "00", "X-Function-Version": "3"})
+
+
+def test_what_follows_a_body_goes_along_and_a_failure_has_nothing():
+    more = stream()[0]
+    assert faas.result_response(Result(more=more)).more is more
+    failed = faas.result_response(Result("crashed", b"tail", status=418,
+                                         sentence="why"))
+    assert (failed.status, failed.body, failed.more) == (502, b"why\ntail",
+                                                         None)
+
+
 # 9.4 Routes, guards, and handle
 
 
@@ -460,6 +722,13 @@ def say(text):
 
 def row(method, path, guard="open", face="ours"):
     return Route(method, path, face, guard, "", say(f"{method} {path}"))
+
+
+class Names:
+    """As much of a platform as a door asks for: names and ids."""
+
+    def name_of(self, word):
+        return {"01a1": "by-id"}.get(word, word)
 
 
 TABLE = (row("GET", "/a"), row("POST", "/a"), row("GET", "/logs/{name}"),
@@ -487,20 +756,72 @@ TABLE = (row("GET", "/a"), row("POST", "/a"), row("GET", "/logs/{name}"),
     ("GET", "/%e4%b8%ad", 200, "* /{name} \u4e2d"),
     ("GET", "/%", 400, None), ("GET", "/%4", 400, None),
     ("GET", "/%zz", 400, None), ("GET", "/%ff", 400, None),
+    ("GET", "/01a1", 200, "* /{name} by-id"),   # An id is as good as a name,
+    ("GET", "/logs/01%61%31", 200, "GET /logs/{name} by-id"),
+    ("GET", "/x/01a1", 200, "* /{name}/{rest} x 01a1"),     # in its place.
     ("GET", "/%00", 400, None), ("GET", "/x/%00", 400, None)])
 def test_a_path_finds_its_route(method, path, status, said):
-    response = faas.handle(Door(None, TABLE), Request(method, path))
+    response = faas.handle(Door(Names(), TABLE), Request(method, path))
     assert response.status == status
     assert said is None or response.body.decode() == said
 
 
 def test_a_wrong_method_is_told_the_right_ones():
-    response = faas.handle(Door(None, TABLE), Request("PUT", "/a"))
+    response = faas.handle(Door(Names(), TABLE), Request("PUT", "/a"))
     assert response.headers["Allow"] == "GET, OPTIONS, POST"
 
 
+def test_a_route_says_which_methods_its_path_has():
+    route, there, parts = faas.find_route(TABLE, Request("PUT", "/logs/%61"))
+    assert (route, parts) == (None, {"name": "a"})
+    assert [one.method for one in there] == ["GET"]
+    route, there, _ = faas.find_route(TABLE, Request("POST", "/a"))
+    assert route is TABLE[1] and there == [*TABLE[:2]]
+    with pytest.raises(FaasError) as refusal:
+        faas.find_route(TABLE, Request("GET", "/"))
+    assert refusal.value.kind == "not_found"
+
+
+def test_two_tables_are_kept_apart():
+    for number in range(50):        # ids of tables that are gone come again
+        table = (row("GET", f"/{number}"),)
+        assert faas.find_route(table, Request("GET", f"/{number}"))[0] is (
+            table[0])
+        with pytest.raises(FaasError):
+            faas.find_route(table, Request("GET", f"/{number + 1}"))
+
+
+def refuse(door, request, **parts):
+    raise FaasError("busy", "come later")
+
+
+def test_each_face_says_no_in_its_own_words():
+    table = (Route("GET", "/ours", "ours", "open", "", refuse),
+             Route("GET", "/go/{name}", "FaaS-Go", "manage", "", refuse),
+             Route("GET", "/rk", "rknizzle", "open", "", refuse),
+             Route("GET", "/pi", "PiFaaS", "open", "", refuse))
+    door = Door(Names(), table, refusals=faas.REFUSALS)
+    here = (("host", "localhost"),)
+
+    def said(method, path, fields=here):
+        response = faas.handle(door, Request(method, path, "", fields))
+        return response.status, response.body
+    assert said("GET", "/ours") == said("GET", "/pi") == (
+        429, b"come later\n")
+    assert said("GET", "/rk") == (429, b'{"message": "come later"}\n')
+    assert said("GET", "/go/x") == (429, b'{"error": "come later"}\n')
+    # Also where it is the guard who says it.
+    status, body = said("GET", "/go/x", (("host", "evil.example"),))
+    assert status == 403 and body.startswith(b'{"error": "the Host')
+    assert said("GET", "/nowhere")[1] == b"nothing is served at this path\n"
+    for path in "/rk", "/go/x":
+        response = faas.handle(door, Request("GET", path, "", here))
+        assert response.headers["Retry-After"] == "1"
+        assert response.headers["Content-Type"] == "application/json"
+
+
 def test_the_server_itself_has_options():
-    response = faas.handle(Door(None, TABLE), Request("OPTIONS", "*"))
+    response = faas.handle(Door(Names(), TABLE), Request("OPTIONS", "*"))
     assert response.status == 204 and "GET" in response.headers["Allow"]
 
 
@@ -555,22 +876,88 @@ def test_who_may_manage(door, fields, kind):
     assert found == kind
 
 
+COOKIE = {"cookie": "auth_token=" + "k" * 64}
+HERE, THERE = {"host": "localhost"}, {"host": "192.168.1.2"}
+PAGE = {"origin": "http://evil.example"}
+
+
+@pytest.mark.parametrize("door, fields, kind", [
+    (LOCAL, HERE, "unauthenticated"), (PUBLIC, THERE, "unauthenticated"),
+    (LOCAL, {**HERE, **KEY}, None), (PUBLIC, {**THERE, **KEY}, None),
+    (LOCAL, {**HERE, **COOKIE}, None), (PUBLIC, {**THERE, **COOKIE}, None),
+    (LOCAL, {**HERE, "cookie": "a=1; " + COOKIE["cookie"] + "; b=2"}, None),
+    (LOCAL, {**HERE, "cookie": "a=1;" + COOKIE["cookie"]}, None),
+    (LOCAL, {**HERE, "cookie": "auth_token=" + "k" * 63}, "unauthenticated"),
+    (LOCAL, {**HERE, "cookie": "auth_token="}, "unauthenticated"),
+    (LOCAL, {**HERE, "cookie": "x" + COOKIE["cookie"]}, "unauthenticated"),
+    (LOCAL, {**HERE, "cookie": "a=" + COOKIE["cookie"]}, "unauthenticated"),
+    (LOCAL, {**HERE, "cookie": COOKIE["cookie"].upper()}, "unauthenticated"),
+    # A wrong key beside a right cookie is a wrong key.
+    (LOCAL, {**HERE, **COOKIE, "authorization": "Bearer no"},
+     "unauthenticated"),
+    (LOCAL, {**HERE, "authorization": "Basic " + "k" * 64},
+     "unauthenticated"),
+    (LOCAL, {**HERE, "authorization": "bearer " + "k" * 64},
+     "unauthenticated"),
+    # The key proves the page too, the cookie does not.
+    (LOCAL, {**HERE, **PAGE, **KEY}, None),
+    (LOCAL, {**HERE, **PAGE, **COOKIE}, "denied"),
+    (LOCAL, {"host": "evil.example", **COOKIE}, "denied"),
+    (PUBLIC, {**THERE, **PAGE, **COOKIE}, "denied"),
+    (PUBLIC, {**THERE, **COOKIE, "sec-fetch-site": "cross-site"}, "denied"),
+    (PUBLIC, {**THERE, **COOKIE, "origin": "http://192.168.1.2"}, None),
+    # Behind a proxy that took the TLS off.
+    (PUBLIC, {**THERE, **COOKIE, "origin": "https://192.168.1.2"}, None),
+    (LOCAL, {**HERE, **COOKIE, "origin": "https://localhost"}, "denied"),
+    # Without a key there is nothing to know.
+    (Door(None, ()), {**HERE, "cookie": "auth_token="}, "unauthenticated"),
+    (Door(None, ()), {**HERE, "authorization": "Bearer "},
+     "unauthenticated")])
+def test_who_may_use_what_takes_the_key_everywhere(door, fields, kind):
+    request = Request("POST", "/", "", tuple(fields.items()))
+    try:
+        found = faas.check_guard(door, request, "key")
+    except FaasError as refusal:
+        found = refusal.kind
+        if found == "unauthenticated":
+            assert str(refusal) == "Authentication required"
+    assert found == kind
+
+
+def test_a_cookie_opens_nothing_that_the_key_does_not_guard():
+    """Else every page that the browser shows could manage."""
+    request = Request("POST", "/", "", tuple({**THERE, **COOKIE}.items()))
+    with pytest.raises(FaasError) as refusal:
+        faas.check_guard(PUBLIC, request, "manage")
+    assert refusal.value.kind == "unauthenticated"
+
+
 def test_a_guarded_route_is_guarded_and_an_open_one_is_not():
     fields = (("host", "evil.example"),)
     for method, path, status in (("PUT", "/manage", 403), ("GET", "/a", 200)):
         request = Request(method, path, "", fields)
-        assert faas.handle(Door(None, TABLE), request).status == status
+        assert faas.handle(Door(Names(), TABLE), request).status == status
 
 
-def test_every_path_but_calls_and_health_is_guarded():
+CALLS = {"/{name}", "/{name}/{rest}", "/functions/{name}", "/invoke/{name}",
+         "/fn/{name}", "/fn/{name}/{rest}"}
+HARMLESS = {"/health", "/ping", "/openapi.json", "/api/auth/login",
+            "/api/auth/logout", "/-/{rest}"}
+
+
+def test_every_path_but_calls_and_what_is_harmless_is_guarded():
     is_open = {route.path for route in faas.ROUTES if route.guard == "open"}
-    assert is_open == {"/health", "/-/{rest}", "/{name}", "/{name}/{rest}"}
+    assert is_open == CALLS | HARMLESS
     # Of these, the one with a dash only says that there is nothing.
     for method in "GET", "POST", "PUT", "DELETE":
         request = Request(method, "/-/no/such/path", "", (("host", "a"),))
         assert faas.handle(Door(None, faas.ROUTES), request).status == 404
-    assert {route.guard for route in faas.ROUTES} == {"open", "manage"}
+    guards = {route.guard for route in faas.ROUTES}
+    assert guards == {"open", "manage", "key"}
     assert {route.guard for route in faas.CALL_ROUTES} == {"open"}
+    # What FaaS-Go guards, its key guards, and nothing else does.
+    assert {route.path.split("/")[1] for route in faas.ROUTES
+            if route.guard == "key"} == {"api"}
 
 
 def test_a_call_keeps_the_request_but_not_the_connection():
@@ -580,7 +967,39 @@ def test_a_call_keeps_the_request_but_not_the_connection():
         ("x-faas-trigger", "cron"), ("x-timeout", "2s")), b"hi"), "f", "a b")
     assert call == faas.Call("f", b"hi", {
         "Host": "a", "X-Many": "1, 2", "X-Timeout": "2s"}, "PUT", "/a b",
-        "b=%20", "http", 2.0)
+        "/a", "b=%20", "http", 2.0)
+
+
+@pytest.mark.parametrize("path, rest, depth, raw", [
+    ("/f/a%2Fb/c", "a/b/c", 2, "/a%2Fb/c"), ("/f", "", 2, "/"),
+    ("/f//x", "/x", 2, "//x"), ("/fn/01/a%20b", "a b", 3, "/a%20b"),
+    ("/fn/01", "", 3, "/")])
+def test_a_call_knows_its_path_decoded_and_as_it_was_sent(
+        path, rest, depth, raw):
+    call = faas.call_of(Request("GET", path), "f", rest, depth=depth)
+    assert (call.path, call.raw) == ("/" + rest, raw)
+
+
+@pytest.mark.parametrize("fields, headers", [
+    ({"authorization": "Bearer k1"}, {}),
+    ({"authorization": "bearer  k1 "}, {}),
+    ({"authorization": "Bearer other"}, {"Authorization": "Bearer other"}),
+    ({"authorization": "Basic a2k="}, {"Authorization": "Basic a2k="}),
+    ({"cookie": "auth_token=k1"}, {}),
+    ({"cookie": "auth_token=anything"}, {}),
+    ({"cookie": "a=1; auth_token=k1; b=2"}, {"Cookie": "a=1; b=2"}),
+    ({"cookie": "a=1; b=2; auth_token=k1"}, {"Cookie": "a=1; b=2"}),
+    ({"cookie": "auth_token=k1;a=1"}, {"Cookie": "a=1"}),
+    ({"cookie": "a=1; xauth_token=2"}, {"Cookie": "a=1; xauth_token=2"})])
+def test_a_function_is_not_told_the_platforms_key(fields, headers):
+    request = Request("GET", "/f", "", tuple(fields.items()))
+    assert faas.call_of(request, "f", key="k1").headers == headers
+
+
+def test_a_body_that_is_still_coming_goes_along_with_its_call():
+    pieces = [b"a", b"b"]
+    call = faas.call_of(Request("POST", "/f", more=pieces), "f")
+    assert call.more is pieces and call.body == b""
 
 
 @pytest.mark.parametrize("text, seconds", [
@@ -629,6 +1048,265 @@ def get(path, *lines, version="1.1"):
 def post(path, body, *lines):
     return head(f"Content-Length: {len(body)}", *lines,
                 first=f"POST {path} HTTP/1.1", host="Host: localhost") + body
+
+
+@pytest.fixture
+def listening():
+    """Serve handlers of a test: listening({path: handler}) -> url.
+
+    Of a path that begins with /early, bodies are handed on.
+    """
+    started = []
+
+    def listening(handlers):
+        table = tuple(Route("*", path, "ours", "open", "", handler)
+                      for path, handler in handlers.items())
+        server = faas.HttpServer("127.0.0.1", 0)
+        server.start(Door(Names(), table), lambda request: 100_000)
+        server.early = lambda request: request.path.startswith("/early")
+        started.append(server)
+        listening.server = server
+        return server.url
+    yield listening
+    for server in started:
+        if not server.stopping:
+            server.stop()
+        eventually(lambda: not server.connections)
+
+
+def chunk_of(answers):
+    """Read one chunk of an answer; b"" is the last."""
+    size = int(answers.readline(), 16)
+    piece = answers.read(size)
+    assert answers.readline() == CRLF
+    return piece
+
+
+class Ticking:
+    """Pieces that come when the test says so, and what became of them."""
+
+    def __init__(self):
+        self.pieces, self.closed = queue.SimpleQueue(), threading.Event()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        piece = self.pieces.get(timeout=20)
+        if isinstance(piece, Exception):
+            raise piece
+        if not piece:
+            raise StopIteration
+        return piece
+
+    def close(self):
+        self.closed.set()
+
+
+def test_an_answer_goes_out_while_it_comes(listening):
+    ticking = Ticking()
+    url = listening({"/": lambda door, request: Response(
+        200, b"", {"Lab": "x"}, ticking)})
+    with connect(url) as (line, answers):
+        line.sendall(get("/"))
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+        headers = http.client.parse_headers(answers)
+        assert headers["Transfer-Encoding"] == "chunked"
+        assert "Content-Length" not in headers
+        for piece in b"one", b"two" * 50_000:
+            ticking.pieces.put(piece)
+            assert chunk_of(answers) == piece       # before the next is made
+        ticking.pieces.put(b"")
+        assert chunk_of(answers) == b"" and ticking.closed.wait(20)
+        ticking.closed.clear()
+        line.sendall(get("/"))                      # and the line is good
+        ticking.pieces.put(b"")
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_a_client_of_1_0_gets_an_answer_that_ends_with_the_line(listening):
+    ticking = Ticking()
+    url = listening({"/": lambda door, request: Response(
+        200, b"", {}, ticking)})
+    with connect(url) as (line, answers):
+        line.sendall(get("/", version="1.0"))
+        for piece in b"one", b"two", b"":
+            ticking.pieces.put(piece)
+        said = answers.read()
+        assert b"Transfer-Encoding" not in said and b"chunked" not in said
+        assert said.endswith(2 * CRLF + b"onetwo")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Length": "100"}])
+def test_an_answer_that_breaks_off_closes_the_line_before_its_end(
+        listening, headers):
+    ticking = Ticking()
+    url = listening({"/": lambda door, request: Response(
+        200, b"", headers, ticking)})
+    place = urllib.parse.urlsplit(url)
+    line = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
+    with contextlib.closing(line):
+        line.request("GET", "/")
+        ticking.pieces.put(b"one")
+        ticking.pieces.put(FaasError("timeout", "too late"))
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            line.getresponse().read()
+    assert ticking.closed.wait(20)
+
+
+def test_a_client_that_leaves_ends_the_answer(listening):
+    ticking = Ticking()
+    url = listening({"/": lambda door, request: Response(
+        200, b"", {}, ticking)})
+    with connect(url) as (line, answers):
+        line.sendall(get("/"))
+        ticking.pieces.put(b"one")
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+    for _ in range(20):                     # The first may still be taken.
+        ticking.pieces.put(bytes(65536))
+    assert ticking.closed.wait(20)
+
+
+def echo_early(door, request):
+    """Answer each piece of a body as soon as it is there."""
+    return Response(200, b"", {}, Stream(iter(request.more or [request.body]),
+                                         lambda size, error: None))
+
+
+def test_a_question_and_its_answer_may_be_under_way_together(listening):
+    url = listening({"/early": echo_early, "/late": lambda door, request:
+                     Response(200, request.body)})
+    with connect(url) as (line, answers):
+        line.sendall(head("Transfer-Encoding: chunked",
+                          first="POST /early HTTP/1.1"))
+        line.sendall(b"3\r\none\r\n")
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+        headers = http.client.parse_headers(answers)
+        assert chunk_of(answers) == b"one"
+        line.sendall(b"3\r\ntw")
+        assert chunk_of(answers) == b"tw"
+        line.sendall(b"o\r\n0\r\n\r\n")
+        assert [chunk_of(answers) for _ in "ab"] == [b"o", b""]
+        # When the head went out, nobody knew that all would be read.
+        assert headers["Connection"] == "close" and answers.read() == b""
+    with connect(url) as (line, answers):
+        line.sendall(post("/late", b"whole"))
+        assert answer_of(answers)[2] == b"whole"
+
+
+def count_early(door, request):
+    """Answer when all of a body was read: how many bytes, in how many."""
+    pieces = [*request.more] or [request.body]
+    return faas.text_response(f"{len(b''.join(pieces))} {len(pieces)}")
+
+
+def test_a_line_is_good_for_more_when_a_body_was_read_to_its_end(listening):
+    url = listening({"/early": count_early})
+    with connect(url) as (line, answers):
+        for size in 10, 1000, 0, 100_000:
+            line.sendall(head(f"Content-Length: {size}",
+                              first="POST /early HTTP/1.1"))
+            line.sendall(bytes(size))
+            status, headers, body = answer_of(answers)
+            assert (status, body.split()[0]) == (200, b"%d" % size)
+            assert "Connection" not in headers
+
+
+def test_a_body_may_come_one_byte_at_a_time_to_who_reads_early(listening):
+    url = listening({"/early": count_early})
+    data = post("/early", b"0123456789") + head(
+        "Transfer-Encoding: chunked", first="POST /early HTTP/1.1"
+    ) + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"
+    with connect(url) as (line, answers):
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in bytewise(data):
+            line.sendall(byte)
+        assert [answer_of(answers)[2].split()[0] for _ in "ab"] == [b"10",
+                                                                    b"5"]
+
+
+def test_who_waits_for_a_100_gets_it_before_its_body_is_read_early(
+        listening):
+    url = listening({"/early": count_early})
+    with connect(url) as (line, answers):
+        line.sendall(head("Content-Length: 2", "Expect: 100-continue",
+                          first="POST /early HTTP/1.1"))
+        assert answers.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert answers.readline() == CRLF
+        line.sendall(b"hi")
+        assert answer_of(answers)[2] == b"2 1"
+
+
+def test_an_answer_that_comes_before_the_body_was_read_arrives(listening):
+    url = listening({"/early": lambda door, request: faas.text_response(
+        "enough", 413)})
+    with connect(url) as (line, answers):
+        line.sendall(head("Content-Length: 90000",
+                          first="POST /early HTTP/1.1") + bytes(40_000))
+        status, headers, body = answer_of(answers)
+        assert (status, body) == (413, b"enough")
+        assert headers["Connection"] == "close"
+        with contextlib.suppress(OSError):
+            line.sendall(bytes(50_000) + get("/early"))
+        assert answers.read() == b""        # and nobody reads it as another
+
+
+@pytest.mark.parametrize("rest, status, words", [
+    (b"zz\r\n", 400, b"the chunk size"), (b"2\r\nabcd", 400, b"a chunk is "),
+    (b"fffff\r\n", 413, b"the chunks add up")])
+def test_a_body_that_turns_out_bad_fails_its_call(
+        listening, rest, status, words):
+    url = listening({"/early": count_early})
+    with connect(url) as (line, answers):
+        line.sendall(head("Transfer-Encoding: chunked",
+                          first="POST /early HTTP/1.1") + b"2\r\nhi\r\n")
+        line.sendall(rest)
+        found, headers, body = answer_of(answers)
+        assert (found, body[:len(words)]) == (status, words)
+        assert headers["Connection"] == "close" and answers.read() == b""
+
+
+def test_a_client_that_leaves_in_its_body_fails_its_call(listening):
+    seen = queue.SimpleQueue()
+
+    def note(door, request):
+        try:
+            return Response(200, b"".join(request.more))
+        except FaasError as error:
+            seen.put((error.kind, str(error)))
+            raise
+    url = listening({"/early": note})
+    with connect(url) as (line, answers):
+        line.sendall(head("Content-Length: 10",
+                          first="POST /early HTTP/1.1") + b"half")
+    assert seen.get(timeout=20) == (
+        "bad_input", "the client went away in the middle of its body")
+
+
+def test_a_stop_waits_for_an_answer_that_is_still_coming(listening):
+    ticking = Ticking()
+    url = listening({"/": lambda door, request: Response(
+        200, b"", {}, ticking)})
+    with connect(url) as (line, answers):
+        line.sendall(get("/"))
+        ticking.pieces.put(b"one")
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+        http.client.parse_headers(answers)
+        assert chunk_of(answers) == b"one"
+        server = listening.server
+        stopper = threading.Thread(target=server.stop)
+        stopper.start()
+        stopper.join(20)
+        drained = threading.Thread(target=server.drain,
+                                   args=[time.monotonic() + 20])
+        drained.start()
+        ticking.pieces.put(b"two")
+        assert chunk_of(answers) == b"two"
+        ticking.pieces.put(b"")
+        assert chunk_of(answers) == b""
+        assert answers.read() == b""
+        drained.join(20)
+        assert not drained.is_alive() and not server.connections
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import threading
 import urllib.parse
 
 import pytest
-from conftest import FAAS, Server, eventually, script, zip_of
+from conftest import FAAS, eventually, script, zip_of
 
 import faas
 
@@ -312,7 +312,7 @@ def test_a_text_that_does_not_load_is_explained_and_leaves_nothing(
     assert answer["error"].startswith("broken does not start: " + where)
     assert sentence in answer["error"] and "[TIP] " in answer["error"]
     if line:
-        assert f"\n[CODE]\n" in answer["error"]
+        assert "\n[CODE]\n" in answer["error"]
         assert re.search(rf"^> *{line} \|", answer["error"], re.MULTILINE)
     assert [fn["name"] for fn in
             go.good("GET", "/functions")["functions"]] == ["other"]
@@ -837,8 +837,9 @@ def family(pid):
         "import os\nreturn {'body': {'mine': open('/proc/self/environ')"
         ".read() + str(os.environ),\n"
         "        'key': ctx.env.get('API_KEY')}}"))])
-def test_a_functions_variables_are_in_no_processs_environment(go, tongue,
+def test_a_functions_variables_are_in_no_processs_environment(server, tongue,
                                                               text):
+    go = Go(server())
     fn = go.make(text, tongue=tongue)
     go.good("PUT", f"/functions/{fn['id']}/env",
             {"env_vars": {"API_KEY": "sesame-4711"}})
@@ -853,9 +854,7 @@ def test_a_functions_variables_are_in_no_processs_environment(go, tongue,
                 with open(f"/proc/{pid}/environ", "rb") as file:
                     assert b"sesame" not in file.read()
         go.server.kill()
-        go.server = Server(go.server.home, [], {})      # and after a start
-        go.server.wait_until_ready()
-    go.server.stop()
+        go = Go(server(home=go.server.home))    # and once more after a start
 
 
 # Schedules
