@@ -9178,6 +9178,8 @@ class HttpServer:
         response = self.respond(request)
         keep = request.keep_alive and not self.stopping and (
             not request.more or request.more.ended)
+        if request.more:            # Who is answered need not be told to go on.
+            request.more.reader.expecting = False
         try:
             send(client, response_encode(
                 response, keep, request.method == "HEAD",
@@ -9187,7 +9189,7 @@ class HttpServer:
                 # Not with a proper end, which might be taken for the answer's.
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                   struct.pack("ii", 1, 0))
-                return False
+                raise ConnectionAbortedError("the answer broke off")
         finally:
             if response.more:       # Somebody may have left before its end.
                 response.more.close()

@@ -1630,3 +1630,87 @@ def answer(link, head):
     before = resident()
     assert download(200 << 20) == 200 << 20
     assert resident() < 1.5 * before
+
+
+# What happens beside the call
+
+
+CROWD = """import http.server, os, subprocess, time
+
+class Crowd(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        for _ in range(12):
+            subprocess.Popen(["sleep", "60"])
+        time.sleep(60)
+
+http.server.ThreadingHTTPServer(
+    ("127.0.0.1", int(os.environ["PORT"])), Crowd).serve_forever()
+"""
+
+
+def test_too_many_processes_end_a_server_in_the_middle_of_a_call(server):
+    faas = server("--limit", "processes=6", "--limit", "timeout=30")
+    assert faas.upload("crowd", {"main.py": CROWD, "requirements.txt": ""},
+                       env="server").status == 200
+    answer = faas.post("/crowd", timeout=25)
+    assert answer.status == 502
+    assert b"started more than 6 processes" in answer.body
+
+
+SILENT = """import http.server, os, time
+
+class Silent(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        self.wfile.flush()
+        time.sleep(60)
+
+http.server.ThreadingHTTPServer(
+    ("127.0.0.1", int(os.environ["PORT"])), Silent).serve_forever()
+"""
+
+
+def test_a_client_that_leaves_a_silent_stream_gives_its_place_back(server):
+    faas = server("--limit", "concurrency=2", "--limit", "queue=0")
+    assert faas.upload("quiet", {"main.py": SILENT, "requirements.txt": ""},
+                       env="server").status == 200
+    host, port = faas.url.removeprefix("http://").split(":")
+    for _ in range(5):              # more than there are places, one by one
+        with socket.create_connection((host, int(port)), 10) as client:
+            client.sendall(b"GET /quiet HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            head = client.recv(100)
+            while head.startswith(b"HTTP/1.1 429"):
+                client.close()
+                client = socket.create_connection((host, int(port)), 10)
+                client.sendall(b"GET /quiet HTTP/1.1\r\n"
+                               b"Host: localhost\r\n\r\n")
+                head = client.recv(100)
+            assert head.startswith(b"HTTP/1.1 200")
+
+
+CUT = """import os, socket
+
+with socket.create_server(("127.0.0.1", int(os.environ["PORT"]))) as door:
+    while True:
+        with door.accept()[0] as client:
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 200 OK\\r\\n"
+                           b"Transfer-Encoding: chunked\\r\\n\\r\\n"
+                           b"5\\r\\nhello\\r\\n5\\r\\nwo")
+"""
+
+
+def test_an_answer_that_breaks_off_does_not_look_whole_to_http_1_0(server):
+    faas = server()
+    assert faas.upload("cut", {"main.py": CUT, "requirements.txt": ""},
+                       env="server").status == 200
+    host, port = faas.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), 10) as client:
+        client.sendall(b"GET /cut HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while client.recv(65536):
+                pass

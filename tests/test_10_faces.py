@@ -1,4 +1,8 @@
-"""Chapter 10: the commands of two older platforms, typed as they are."""
+"""Chapter 10: PiFaaS's and tinyFaaS's commands, typed as they are, and ours.
+
+The other faces have files of their own: test_10_rknizzle.py, test_10_faas_go.py
+and test_10_smolfaas.py.
+"""
 
 import base64
 import contextlib
@@ -447,9 +451,24 @@ def test_a_function_may_have_any_name_that_is_no_path_of_ours(server):
 
 
 def faas_reserved():
-    """Give the first parts of all fixed paths of the everything port."""
+    """Give the first parts of all fixed paths of the everything port.
+
+    Of /fn only what is below it is a path of ours: rknizzle's readers call
+    their first function just that.
+    """
     return {route.path.split("/")[1] for route in faas.ROUTES} - {
-        "", "-", "{name}"}
+        "", "-", "{name}", "fn"}
+
+
+def test_a_function_called_fn_can_be_called(server):
+    faas = server()
+    assert faas.upload("fn", ECHO).status == 200
+    for path in "/fn", "/invoke/fn", "/fn/fn":
+        assert faas.post(path, b"hi").body == b"hi", path
+    assert faas.post("/fn", b"hi", url=faas.data_url).body == b"hi"
+    assert faas.post("/fn/other").status == 404     # FaaS-Go's: by its name
+    assert json.loads(faas.post("/functions/fn", b"hi").body) == {
+        "response": "hi"}
 
 
 def test_the_data_port_serves_calls_and_nothing_else(server):
@@ -507,4 +526,5 @@ def test_every_route_leads_to_a_function_of_this_book():
 def test_no_path_of_ours_takes_away_a_functions_name():
     for route in faas.ROUTES:
         first = route.path.split("/")[1]
-        assert (first in ("", "-", "{name}") or first in faas.RESERVED)
+        assert first in ("", "-", "{name}", "fn") or first in faas.RESERVED
+    assert "/fn" not in {route.path for route in faas.ROUTES}

@@ -619,6 +619,32 @@ def put(schedules, name, expression):
     schedules.put(name, expression)
 
 
+@pytest.mark.parametrize("text", ["61 * * * *", "* * *", "0 0 30 feb *", "",
+                                  "* * * * *\n* * * * * id"])
+def test_an_expression_can_be_checked_and_nothing_is_changed(schedules, text):
+    with pytest.raises(FaasError, match="Invalid cron expression") as error:
+        schedules.check(text)
+    assert error.value.kind == "bad_input"
+    schedules.check("*/5 * * * *"), schedules.check("@daily")
+    assert schedules.all() == {}
+
+
+def test_the_next_run_of_an_expression_is_known(schedules):
+    now = time.time()
+    due = schedules.next_run("* * * * *", now)
+    assert now < due <= now + 60
+    assert schedules.next_run("0 0 30 feb *", now) is None
+
+
+def test_a_function_may_be_scheduled_and_run_by_its_id(schedules):
+    platform = schedules.platform
+    ident = platform.deploy("f", {"fn.py": faas.Item(
+        b"def fn(input, headers): return headers['X-Faas-Trigger']")}).id
+    assert schedules.fire(ident).body == b"cron"
+    [one] = platform.journal.recent("f")
+    assert (one.function, one.trigger) == ("f", "cron")
+
+
 def test_the_clock_finds_what_has_become_due(schedules):
     for name, text in [("often", "* * * * *"), ("hourly", "0 * * * *"),
                        ("never", "59 23 31 12 *")]:

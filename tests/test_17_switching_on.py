@@ -112,6 +112,31 @@ def test_the_variables_of_the_older_platforms_set_the_ports(tmp_path):
                 f"http://127.0.0.1:{one}", f"http://127.0.0.1:{two}")
 
 
+def test_the_key_and_the_address_may_come_from_variables(tmp_path):
+    (tmp_path / "functions" / "where").mkdir(parents=True)
+    write(tmp_path / "functions" / "where" / "main.py",
+          "def handler(ctx, event): return {'body': ctx.baseUrl}")
+    with serving(tmp_path, "--port", "0", "--data-port", "0", "--host",
+                 "0.0.0.0", "--clock", "off", env={
+                     "API_KEY": "sesame", "BASE_URL": "http://b.example/"}):
+        assert not (tmp_path / "data" / "api_key").exists()
+        done = command(tmp_path, "list")
+        assert done.returncode == KINDS["unauthenticated"].exit
+        assert b"where" in ok(tmp_path, "list", env={"API_KEY": "sesame"})
+        assert ok(tmp_path, "invoke", "where",
+                  env={"API_KEY": "sesame"}) == b"http://b.example"
+
+
+def test_a_server_says_how_it_was_begun(tmp_path):
+    """By that a command knows whether to speak rknizzle's words."""
+    for words, begun in ((), "serve"), (("serve",), "serve"), (("start",),
+                                                               "start"):
+        with serving(tmp_path, *words, "--port", "0", "--data-port", "0",
+                     "--clock", "off"):
+            note = json.loads((tmp_path / "data/server.json").read_text())
+            assert note["begun_by"] == begun
+
+
 def test_an_option_is_stronger_than_a_variable(tmp_path):
     with serving(tmp_path, "--port", "0", "--clock", "off",
                  env={"PORT": "1", "HTTP_PORT": "-1"}) as process:
@@ -164,6 +189,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_leaves_nothing(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         for flags in (("--port", port, "--data-port", 0),
+                      ("start", "--port", port, "--data-port", 0),
                       ("--port", 0, "--data-port", port)):
             done = command(tmp_path, *flags)
             assert done.returncode == 1 and done.stdout == b""
@@ -326,6 +352,32 @@ def test_deploy_takes_a_folder_a_zip_a_tar_and_a_file(home, tmp_path):
         assert b"serves version 1" in said, path
         assert ok(home, "invoke", f"f{number}", "-d", "hi") == b"hi"
     assert number == 5
+
+
+@pytest.mark.parametrize("name, text, files", [
+    ("a.py", "def fn(input): return 1", ["fn.py"]),
+    ("a.py", "def handler(ctx, event): return {}", ["main.py"]),
+    ("a.py", "#!/usr/bin/env python3\nprint(1)", ["fn.sh"]),
+    ("a.lua", "function handler() end", ["main.lua"]),
+    ("a.go", "package main", ["fn.go"]),
+    ("a.js", "module.exports = () => 1", ["index.js", "package.json"]),
+    ("a.sh", "#!/bin/sh", ["fn.sh"]), ("a", "#!/bin/sh", ["fn.sh"])])
+def test_a_single_file_becomes_a_bundle_of_its_tongue(
+        tmp_path, name, text, files):
+    path = write(tmp_path / name, text)
+    packed = faas.pack(str(path))
+    assert sorted(packed) == files
+    assert packed[files[0]].data == text.encode()
+    tongue = faas.TONGUES[faas.tongue_of("", packed)]
+    assert tongue.text == files[0]
+
+
+def test_a_function_of_a_single_file_can_be_deployed_and_called(home):
+    path = write(home / "hello.py",
+                 "def handler(ctx, event): return {'body': event['body']}")
+    said = ok(home, "deploy", "hello", path)
+    assert said.startswith(b"hello serves version 1  python  ")
+    assert ok(home, "invoke", "hello", "-d", "hi") == b"hi"
 
 
 def test_deploy_sets_what_it_is_told(home):
@@ -505,8 +557,8 @@ def test_invoke_may_shorten_the_time(home):
 
 def test_help_reads_well_and_names_every_command_and_exit_code(tmp_path):
     said = ok(tmp_path, "--help").decode()
-    for word in ("serve deploy invoke list logs versions rollback schedule "
-                 "delete").split():
+    for word in ("serve start init build deploy invoke list logs versions "
+                 "rollback schedule delete").split():
         assert re.search(rf"^ +{word}\b", said, re.MULTILINE), word
         more = ok(tmp_path, word, "--help").decode()
         assert more.startswith(f"usage: faas {word}")
@@ -518,9 +570,13 @@ def test_help_reads_well_and_names_every_command_and_exit_code(tmp_path):
 
 
 def test_a_command_that_is_none_is_a_usage_error(tmp_path):
-    for words in (["fly"], ["invoke"], ["--port", "http"], ["list", "x"]):
+    for words in (["fly"], ["--port", "http"], ["list", "x"], ["logs"],
+                  ["init", "--lang", "cobol"]):
         done = command(tmp_path, *words)
         assert done.returncode == 2 and b"usage: faas" in done.stderr, words
+    done = command(tmp_path, "invoke")      # rknizzle's words, and our code
+    assert (done.returncode, done.stderr) == (
+        2, b"faas: Include the function name to invoke!\n")
 
 
 def test_faas_py_alone_is_enough(tmp_path):

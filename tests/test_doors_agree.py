@@ -1,10 +1,16 @@
 """The same Call through every door: one body, and one kind of failure.
 
 HTTP speaks of a failure by a status, the command line by an exit code; KINDS
-is the table that both obey. Four doors stand here: the port of everything,
-the port of calls, and the command line with and without a server.
+is the table that both obey. Seven doors stand here: the port of everything,
+the port of calls, SmolFaaS's, FaaS-Go's and rknizzle's paths, and the command
+line with and without a server.
+
+Two faces say less. FaaS-Go's tells a stranger that a function failed, and not
+why; and rknizzle's puts an answer into a string of JSON, where bytes that are
+no text have no place.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -26,6 +32,11 @@ FUNCTIONS = {
     "syntax": "def fn(input) return input",
     "json": "def fn(input): return {'got': input}",
 }
+HANDLERS = {
+    "upper-py": "def handler(ctx, event):\n"
+                "    return {'body': event['body'].upper()}",
+    "raises-py": "def handler(ctx, event):\n    return event['colour']",
+}
 SCRIPTS = {"upper": "tr a-z A-Z", "exits": "echo tail; exit 3",
            "hangs": "sleep 1000", "prints": "head -c 60000 /dev/zero",
            "plain": "true"}
@@ -42,6 +53,9 @@ def faas(tmp_path_factory):
     for name, text in FUNCTIONS.items():
         (server.functions / name).mkdir()
         (server.functions / name / "fn.py").write_text(text)
+    for name, text in HANDLERS.items():
+        (server.functions / name).mkdir()
+        (server.functions / name / "main.py").write_text(text)
     for name, lines in SCRIPTS.items():
         script(server, name, lines)
     (server.functions / "plain").chmod(0o644)
@@ -60,6 +74,29 @@ def by_http(faas, name, body, url=None):
 
 def by_data_port(faas, name, body):
     return by_http(faas, name, body, faas.data_url)
+
+
+def by_invoke(faas, name, body):
+    return by_http(faas, "invoke/" + name, body)
+
+
+def by_fn(faas, name, body):
+    """Call as FaaS-Go's clients do; what failed inside is a 500."""
+    reply = faas.post("/fn/" + name, body)
+    kinds = {kind.http: word for word, kind in KINDS.items()} | {
+        200: "ok", 500: "crashed"}
+    kind = kinds[reply.status]
+    return found(kind, reply.body, kind == "ok" or json.loads(reply.body)[
+        "error"].encode())
+
+
+def by_rknizzle(faas, name, body):
+    """Call as rknizzle's client does; the answer is a text in JSON."""
+    reply = faas.post("/functions/" + name, body)
+    kinds = {kind.http: word for word, kind in KINDS.items()} | {200: "ok"}
+    said = json.loads(reply.body)
+    return found(kinds[reply.status], said.get("response", "").encode(),
+                 said.get("message", "").encode())
 
 
 def by_command(faas, name, body, *more):
@@ -85,7 +122,8 @@ def found(kind, body, failure):
     return kind, body if kind == "ok" else failure.partition(b"\n")[0]
 
 
-DOORS = [by_http, by_data_port, by_command, by_command_alone]
+DOORS = [by_http, by_data_port, by_invoke, by_fn, by_rknizzle, by_command,
+         by_command_alone]
 
 
 @pytest.mark.parametrize("name, body, kind, said", [
@@ -98,6 +136,8 @@ DOORS = [by_http, by_data_port, by_command, by_command_alone]
     ("json", b"1", "ok", b'{"got": "1"}'),
     ("upper", b"hello", "ok", b"HELLO"),
     ("upper", b"", "ok", b""),
+    ("upper-py", b"hello", "ok", b"HELLO"),
+    ("raises-py", b"", "crashed", b"Error at line 2: KeyError: 'colour'"),
     ("nobody", b"", "not_found", b"Function not found: nobody"),
     ("raises", b"", "crashed", b"ValueError: no colour"),
     ("leaves", b"", "crashed", b"its worker exited with status 3"),
@@ -117,6 +157,11 @@ def test_every_door_gives_the_same_answer(faas, name, body, kind, said):
     answers = {door.__name__: door(faas, name, body) for door in DOORS}
     first = answers["by_http"]
     assert first[0] == kind and first[1].startswith(said)
+    if kind == "crashed":
+        assert answers.pop("by_fn") == (kind, b"Function execution failed")
+    if kind == "ok" and "\ufffd" in said.decode("utf-8", "replace"):
+        assert answers.pop("by_rknizzle") == (
+            kind, said.decode("utf-8", "replace").encode())
     if name == "a%20b":         # each door spells the name as it came to it
         answers = {door: answer[0] for door, answer in answers.items()}
         first = kind
@@ -125,7 +170,7 @@ def test_every_door_gives_the_same_answer(faas, name, body, kind, said):
 
 def test_a_body_that_is_too_large_is_too_large_at_every_door(faas):
     answers = [door(faas, "echo", b"a" * 50_001)[0] for door in DOORS]
-    assert answers == ["too_large"] * 4
+    assert answers == ["too_large"] * len(DOORS)
 
 
 def test_no_free_place_is_busy_at_every_door(server):
@@ -138,7 +183,7 @@ def test_no_free_place_is_busy_at_every_door(server):
     eventually((faas.home / "begun").exists)
     eventually(lambda: faas.post("/waits", b"", {"X-Timeout": "100ms"}
                                  ).status == 429)
-    for door in by_http, by_data_port, by_command:
+    for door in DOORS[:-1]:
         assert door(faas, "waits", b"")[0] == "busy", door
     assert by_http(faas, "hi", b"") == ("ok", b"hi\n")
     (faas.home / "go").touch()
@@ -147,8 +192,8 @@ def test_no_free_place_is_busy_at_every_door(server):
 def test_every_door_is_remembered_with_its_name(server):
     faas = server()
     script(faas, "who", "echo $FAAS_TRIGGER")
-    assert by_http(faas, "who", b"") == by_data_port(faas, "who", b"") == (
-        "ok", b"http\n")
+    for door in DOORS[:5]:
+        assert door(faas, "who", b"") == ("ok", b"http\n"), door
     assert by_command(faas, "who", b"") == ("ok", b"cli\n")
     assert by_command_alone(faas, "who", b"") == ("ok", b"cli\n")
 

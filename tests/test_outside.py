@@ -276,12 +276,21 @@ def test_ten_calls_that_sleep_run_at_the_same_time(server):
 
 def test_a_bundle_of_the_shipped_examples_deploys_as_it_is(server):
     faas, shipped = server(), book.__file__.replace("faas.py", "functions")
+    missing = []
     for name in sorted(os.listdir(shipped)):
         if os.path.isdir(os.path.join(shipped, name)):
             files = book.read_folder(os.path.join(shipped, name))
             bundle = zip_of({path: item.data for path, item in files.items()})
             reply = faas.post("/upload", json.dumps({
-                "name": name, "env": book.choose_tongue("", files),
+                "name": name, "env": book.tongue_of("", files),
                 "threads": 1, "zip": base64.b64encode(bundle).decode()}))
+            if b"apt install" in reply.body:
+                missing.append(reply.body.decode())
+                continue
             assert reply.status == 200, reply.body
-            assert faas.get(f"/{name}").status in (200, 502)
+            # An empty body is not what each of them takes; but none of them
+            # breaks, or is not found.
+            assert faas.get(f"/{name}").status in (200, 400, 502), name
+            assert name in faas.get("/list").body.decode().split()
+    if missing:
+        pytest.skip("; ".join(missing))
