@@ -1841,7 +1841,9 @@ class Worker:
             elif frame.verb == b"L":
                 self.read_log(log)      # What was printed before, comes first.
                 level = ascii(frame.meta.get("level")).strip("'")[:9]
-                log += f"[{level}] ".encode() + frame.body + b"\n"
+                # One entry, however many lines; the second has no level.
+                log += f"[{level}] ".encode() + frame.body.replace(
+                    b"\n", b"\n  ") + b"\n"
                 if len(log) > self.limits.output:
                     raise too_much(self.limits.output)
             else:
@@ -6353,18 +6355,11 @@ def forget(database, retention, now, days_of={}):
 
 
 def used_bytes(database):
-    """Give the bytes of a database's pages that hold something of ours.
-
-    What functions keep (7.5) lies in the same file, and is not ours to count.
-    """
+    """Give the bytes of a database's pages that hold something."""
     pages, free, size = (
         database.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("page_count", "freelist_count", "page_size"))
-    kept = 0
-    with contextlib.suppress(sqlite3.OperationalError):     # no such table
-        kept = database.execute("SELECT coalesce(sum(length(key) + "
-                                "length(value)), 0) FROM kv").fetchone()[0]
-    return (pages - free) * size - kept
+    return (pages - free) * size
 
 
 # 7.5 SHELL: what functions remember ------------------------------------------
@@ -7316,7 +7311,9 @@ class Platform:
         self.logs = LogBook(os.path.abspath(logs or home + "/logs"))
         database = os.path.join(self.data, "faas.db")
         self.journal = Journal(database, retention, self.keep_days)
-        self.store, self.base_url = Store(database), ""
+        # In a file of its own, or it would count as yesterday's (7.4).
+        self.store = Store(os.path.join(self.data, "kv.db"))
+        self.base_url = ""
         self.counters, self.limits, self.idle = Counters(), limits, idle
         self.live, self.running, self.closing = {}, 0, False
         self.failed = {}            # folders that never loaded, and why
@@ -9186,9 +9183,9 @@ class HttpServer:
                 http_date(int(time.time())), request.minor))
             if response.more and not send_rest(client, response,
                                                request.minor):
-                # Not with a proper end, which might be taken for the answer's.
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
-                                  struct.pack("ii", 1, 0))
+                if not request.minor:   # Its end would look like the answer's.
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                      struct.pack("ii", 1, 0))
                 raise ConnectionAbortedError("the answer broke off")
         finally:
             if response.more:       # Somebody may have left before its end.
@@ -11441,7 +11438,8 @@ def reachable(url):
 #       api_key         serve, the first time
 #       faas.db         functions, versions, settings: the shelf (6)
 #                       executions and details: the journal (7.4)
-#                       kv: the store (7.5); schedules (11.4)
+#                       schedules (11.4)
+#       kv.db           what functions keep: the store (7.5)
 #       shelf/          the versions' folders (6.3)
 #       locks/          a file for each scheduled function (11.4)
 #       cache/          what compilers keep (5.11); may be deleted
