@@ -5,6 +5,7 @@ them. Chapters test the parts; here a real server is asked.
 """
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -99,10 +100,32 @@ def test_s1_on_any_other_address_management_needs_the_key(server):
     assert reply.status == 200
 
 
-def managed():
+def managed(guard="manage"):
     """List a request for each route that manages."""
-    return [(route.method, re.sub(r"\{\w+\}", "x", route.path))
-            for route in book.ROUTES if route.guard == "manage"]
+    return [(route.method.replace("*", "GET"),
+             re.sub(r"\{\w+\}", "x", route.path))
+            for route in book.ROUTES if route.guard == guard]
+
+
+def test_s1_what_faas_go_guards_needs_the_key_on_loopback_too(server):
+    for flags in (), ("--host", "0.0.0.0"):
+        faas = server(*flags)
+        key = (faas.data / "api_key").read_text()
+        url = f"http://127.0.0.1:{urllib.parse.urlsplit(faas.url).port}"
+        wrong = [{}, {"Authorization": f"Bearer {key[:-1]}"},
+                 {"Authorization": f"Basic {key}"},
+                 {"Cookie": f"auth_token={key[:-1]}"}, {"Cookie": key}]
+        for method, path in managed("key"):
+            for headers in wrong:
+                reply = faas.request(method, path, b"", headers, url=url)
+                assert reply.status == 401, (path, headers)
+                assert json.loads(reply.body) == {
+                    "error": "Authentication required"}
+        assert len(managed("key")) > 15
+        for headers in ({"Authorization": f"Bearer {key}"},
+                        {"Cookie": f"a=1; auth_token={key}"}):
+            reply = faas.get("/api/functions", headers=headers, url=url)
+            assert reply.status == 200, headers
 
 
 def test_s1_the_key_is_new_long_and_for_its_owner(server):
@@ -133,6 +156,30 @@ def test_s2_a_web_page_cannot_manage(server):
     assert faas.get("/list", headers={"Origin": faas.url}).status == 200
 
 
+def test_s2_a_web_page_cannot_use_the_cookie_of_its_reader(server):
+    """A browser sends it along with whatever any page asks for."""
+    faas = server()
+    key = (faas.data / "api_key").read_text()
+    cookie = {"Cookie": f"auth_token={key}"}
+    for headers in ({"Host": "evil.example"}, {"Origin": "null"},
+                    {"Origin": "http://evil.example"},
+                    {"Sec-Fetch-Site": "cross-site"},
+                    {"Sec-Fetch-Site": "same-site"}):
+        for method, path in managed("key"):
+            reply = faas.request(method, path, b"", {**cookie, **headers})
+            assert reply.status == 403, (headers, path)
+            assert "Access-Control-Allow-Origin" not in reply.headers
+    own = {**cookie, "Origin": faas.url}
+    assert faas.get("/api/functions", headers=own).status == 200
+    # Nor does the cookie open what needs no key here, to such a page.
+    assert faas.get("/list", headers={**cookie, "Origin": "http://a.example"}
+                    ).status == 403
+    # And no browser keeps it where a script could read it.
+    reply = faas.post("/api/auth/login", json.dumps({"apiKey": key}))
+    said = reply.headers["Set-Cookie"]
+    assert "HttpOnly" in said and "SameSite=Strict" in said
+
+
 # S3: no name leaves its folder
 
 
@@ -141,6 +188,7 @@ def test_s3_no_name_leaves_its_folder(server):
     outside = script(faas, "../outside", f"echo >{faas.home}/ran")
     assert outside.parent == faas.functions / ".."
     (faas.home / "secret.log").write_text("secret")
+    key = {"Authorization": f"Bearer {(faas.data / 'api_key').read_text()}"}
     for name in ("../outside", "..%2foutside", "%2e%2e%2foutside",
                  "%2e%2e/outside", "..%252foutside", "..%5coutside",
                  "x/../../outside", "..;/outside", "outside%00", ".",
@@ -149,15 +197,24 @@ def test_s3_no_name_leaves_its_folder(server):
                              ("POST", f"/schedule/{name}"),
                              ("PUT", f"/-/functions/{name}"),
                              ("GET", f"/-/functions/{name}/versions"),
+                             ("POST", f"/fn/{name}"),
+                             ("POST", f"/invoke/{name}"),
+                             ("POST", f"/functions/{name}"),
+                             ("GET", f"/api/functions/{name}"),
+                             ("PUT", f"/api/functions/{name}/env"),
+                             ("DELETE", f"/api/functions/{name}"),
                              ("DELETE", f"/-/functions/{name}")):
-            with_key = json.dumps({"bundle": base64.b64encode(
+            body = json.dumps({"env_vars": {}, "bundle": base64.b64encode(
                 zip_of(ECHO)).decode()})
-            reply = faas.request(method, path, with_key)
+            reply = faas.request(method, path, body, key)
             assert reply.status in (400, 404, 405), (path, reply.body)
             assert b"secret" not in reply.body
     for name in "../outside", "/etc/x", ".hidden", "a/b", "a\0b", "\u00e9":
         assert faas.upload(name, ECHO).status == 400
         reply = faas.post("/delete", json.dumps({"name": name}))
+        assert reply.status == 400
+        reply = faas.post("/functions", json.dumps({
+            "name": name, "file": base64.b64encode(tar_of()).decode()}))
         assert reply.status == 400
     reply = faas.get("/logs?name=../secret")
     assert reply.status == 400 and b"secret\n" != reply.body
@@ -204,6 +261,13 @@ def test_s4_no_bundle_leaves_its_folder_or_outgrows_its_limits(
     faas = refuser
     reply = faas.upload("evil", bundle)
     assert reply.status == status and b"bundle" in reply.body
+    # rknizzle's client may leave a tar's end out, and nothing else.
+    packed = base64.b64encode(bundle).decode()
+    for request in (
+            ("POST", "/functions", {"name": "evil", "file": packed}),
+            ("PUT", "/-/functions/evil", {"bundle": packed})):
+        reply = faas.request(*request[:2], json.dumps(request[2]))
+        assert reply.status == status and b"bundle" in reply.body
     assert faas.get("/list").body == b""
     assert list((faas.data / "shelf").rglob("*")) == []
     assert list(faas.home.rglob("evil*")) == []
@@ -240,6 +304,16 @@ def test_s5_a_schedule_changes_nothing_but_its_own_line(server, tmp_path):
     for evil in "/schedule/tick%0aid", "/schedule/tick;id", "/schedule/a%20b":
         assert faas.post(evil, b"@daily").status in (400, 404)
         assert tab.read_bytes() == own
+    # FaaS-Go's way to a schedule is no other way to the crontab.
+    key = {"Authorization": f"Bearer {(faas.data / 'api_key').read_text()}"}
+    faas.upload("up", ECHO)
+    for evil in ("* * * * *\n* * * * * id", "* * * * * id #", "@reboot",
+                 "* * * * %", "0 0 30 2 *"):
+        for status in "active", "paused":
+            reply = faas.request("PUT", "/api/functions/up", json.dumps(
+                {"cron_schedule": evil, "cron_status": status}), key)
+            assert reply.status == 400, evil
+            assert tab.read_bytes() == own
     assert faas.post("/schedule/tick", b"@daily").status == 200
     before, line, after = re.fullmatch(
         rb"(.*)# BEGIN faas.py [^\n]+\n([^\n]+)\n# END faas.py [^\n]+\n(.*)",
@@ -338,6 +412,85 @@ def test_s6_a_python_function_that_takes_too_much_is_ended(server, name):
     nothing_left(faas, before)
 
 
+S6_SERVER = """
+import http.server, os, time
+
+class Slow(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.do(self.path)
+    do_POST = do_GET
+
+    def do(self, what):
+        if what == "/hang":
+            time.sleep(1000)
+        self.send_response(200)
+        self.end_headers()
+        try:
+            while what == "/drip":
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+            while what == "/flood":
+                self.wfile.write(bytes(65536))
+        except OSError:
+            return
+        self.wfile.write(str(os.getpid()).encode())
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])),
+                                Slow).serve_forever()
+"""
+
+
+def test_s6_a_call_of_a_server_is_bounded_and_harms_no_other(server):
+    faas = server("--limit", "output=100000")
+    before = book.family(faas.pid)
+    assert faas.upload("web", {"main.py": S6_SERVER, "requirements.txt": ""},
+                       env="server").status == 200
+    pid = faas.post("/web").body
+    reply = faas.post("/web/hang", b"", {"X-Timeout": "0.7s"})
+    assert (reply.status, b"0.7 s" in reply.body) == (504, True)
+    # Where an answer has begun, all that can be done is to break it off.
+    for path in "/drip", "/flood":
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            faas.post(f"/web{path}", b"", {"X-Timeout": "0.7s"})
+    assert faas.post("/web").body == pid        # It answers others still.
+    done = json.loads(faas.get("/-/functions/web/executions").body)
+    assert sorted(one["status"] for one in done) == [
+        "ok", "ok", "timeout", "timeout", "too_large"]
+    faas.post("/delete", b'{"name": "web"}')
+    nothing_left(faas, before)
+
+
+S6_HANDLERS = {
+    "web": ("ctx.http.get(event['body'])", 504, b"0.7 s"),
+    "sleep": ("ctx.time.sleep(600_000)", 504, b"0.7 s"),
+    "log": ("[ctx.log.info('x' * 1000) for _ in range(1000)]", 413,
+            b"100000 bytes"),
+    "value": ("ctx.kv.set('a', 'x' * 2_000_000)", 413, b"100000 bytes"),
+    "values": ("[ctx.kv.set(str(n), '') for n in range(10_002)]", 502,
+               b"at most 10000 values"),
+    "repeat": ("ctx.strings.repeat('x', 1 << 40)", 502, b"more than"),
+}
+
+
+@pytest.mark.parametrize("name", S6_HANDLERS)
+def test_s6_what_a_function_asks_for_is_bounded_too(server, name):
+    faas = server("--limit", "output=100000", env={"no_proxy": "*"})
+    text, status, sentence = S6_HANDLERS[name]
+    assert faas.upload("asks", {"main.py": f"""
+def handler(ctx, event):
+    if event["body"] != "good":
+        {text}
+    return {{"body": "good"}}
+"""}, env="python").status == 200
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        patience = "0.7s" if status == 504 else "60s"
+        reply = faas.post("/asks", url.encode(), {"X-Timeout": patience},
+                          timeout=90)
+    assert (reply.status, sentence in reply.body) == (status, True), reply
+    assert faas.post("/asks", b"good").body == b"good"
+
+
 def test_s6_more_callers_than_places_are_turned_away(server):
     faas = server("--limit", "concurrency=2", "--limit", "queue=1")
     script(faas, "slow", f"while [ ! -e {faas.home}/go ]; do sleep 0.05; done")
@@ -374,10 +527,78 @@ def test_s7_a_worker_sees_its_own_environment_and_none_of_ours(server):
     faas.upload("look", {"fn.py": LOOK}, envs=["COLOUR=red"])
     seen = json.loads(faas.post("/look").body)
     assert seen["env"]["COLOUR"] == "red"
-    assert set(seen["env"]) == {"PATH", "LANG", "HOME", "FAAS_FUNCTION",
-                                "FAAS_VERSION", "COLOUR"}
+    assert set(seen["env"]) - {"TZ"} == {
+        "PATH", "LANG", "HOME", "FAAS_FUNCTION", "FAAS_VERSION", "COLOUR"}
     assert "sesame" not in json.dumps(seen)
     assert (seen["start"], seen["parent"]) == ("", "")
+
+
+ASK = {
+    "python": {"main.py": """
+import os, subprocess
+def handler(ctx, event):
+    ctx.kv.set("mine", event["headers"]["Lab"])
+    with open("/proc/self/environ") as file:
+        start = file.read()
+    child = subprocess.run(["env"], capture_output=True, text=True).stdout
+    return {"body": {"env": dict(os.environ), "start": start, "child": child,
+                     "asked": [ctx.env.get("COLOUR"), ctx.env.get("API_KEY"),
+                               ctx.kv.get("mine"), ctx.kv.get("other")]}}
+"""},
+    "lua": {"main.lua": """
+function handler(ctx, event)
+  kv.set("mine", event.headers["Lab"])
+  local names, found = {"PATH", "COLOUR", "API_KEY", "HOME",
+    "FAAS_FUNCTION", "AWS_SECRET_ACCESS_KEY"}, {}
+  for _, name in ipairs(names) do found[name] = os.getenv(name) end
+  local pipe = io.popen("env; cat /proc/$PPID/environ | tr '\\\\0' ' '")
+  local child = pipe:read("*a")
+  return {body = {env = found, start = "", child = child, asked = {
+    env.get("COLOUR") or false, env.get("API_KEY") or false,
+    kv.get("mine") or false, kv.get("other") or false}}}
+end
+"""}}
+
+
+@pytest.mark.parametrize("tongue", ASK)
+def test_s7_who_may_ask_has_to_and_sees_nobody_elses_values(server, tongue):
+    faas = server(env=SECRETS)
+    for name, colour in ("one", "red"), ("two", "blue"):
+        reply = faas.upload(name, ASK[tongue], env=tongue,
+                            envs=[f"COLOUR={colour}"])
+        if b"apt install" in reply.body:
+            pytest.skip(reply.body.decode().strip())
+        assert reply.status == 200, reply.body
+    for name, colour in ("one", "red"), ("two", "blue"):
+        reply = faas.post(f"/{name}", b"", {"Lab": f"value of {name}"})
+        seen = json.loads(reply.body)
+        assert "COLOUR" not in seen["env"] and colour not in (
+            seen["start"] + seen["child"])
+        assert seen["env"]["FAAS_FUNCTION"] == name
+        assert "sesame" not in reply.body.decode()
+        asked = [value or None for value in seen["asked"]]
+        assert asked == [colour, None, f"value of {name}", None]
+
+
+NODE = """
+module.exports = (req, res) => res.json({env: process.env,
+  parent: require("fs").readFileSync(`/proc/${process.ppid}/environ`, "utf8"),
+  fds: require("fs").readdirSync("/proc/self/fd")});
+"""
+
+
+def test_s7_a_process_of_another_language_sees_no_more(server):
+    faas = server(env=SECRETS)
+    reply = faas.upload("look", {
+        "index.js": NODE, "package.json": '{"name": "fn"}'}, env="nodejs",
+        envs=["COLOUR=red"])
+    if b"apt install" in reply.body:
+        pytest.skip(reply.body.decode().strip())
+    said = faas.post("/look").body
+    seen = json.loads(said)
+    assert b"sesame" not in said and seen["parent"] == ""
+    assert set(seen["env"]) - {"TZ"} == {
+        "PATH", "LANG", "HOME", "FAAS_FUNCTION", "FAAS_VERSION", "COLOUR"}
 
 
 def test_s7_a_script_sees_its_own_environment_and_none_of_ours(server):
@@ -418,6 +639,12 @@ def test_s7_the_api_key_is_not_told_to_a_function(server):
     for path in "/-/functions/env/run", "/env":
         reply = faas.post(path, b"", {"Authorization": f"Bearer {key}"})
         assert reply.status == 200 and key.encode() not in reply.body, path
+    for path in "/env", "/fn/env", "/invoke/env", "/functions/env":
+        for headers in ({"Cookie": f"a=1; auth_token={key}; b=2"},
+                        {"Authorization": f"bearer {key}"}):
+            reply = faas.post(path, b"", headers)
+            assert reply.status == 200, path
+            assert key.encode() not in reply.body, (path, headers)
     # What is no key of ours is the caller's business with the function.
     reply = faas.post("/env", b"", {"Authorization": "Basic c2VzYW1l"})
     assert b"HTTP_AUTHORIZATION=Basic c2VzYW1l" in reply.body
@@ -480,6 +707,38 @@ def test_s8_a_worker_that_forges_an_answer_frames_nothing(
     assert len(reply.body) == int(reply.headers["Content-Length"])
 
 
+FORGED_HANDLER = FORGED.replace("def fn(input):", "def handler(ctx, event):"
+                                ).replace("(input)", '(event["body"])')
+
+
+@pytest.mark.parametrize("meta", [
+    {"headers": {"X": "a\r\nSet-Cookie: b"}},
+    {"headers": {"X\r\nY": "a"}}, {"headers": {"X Y": "a"}},
+    {"headers": {"X": ["a\nb", "c"]}}, {"headers": {"X": ["a", 5]}},
+    {"headers": {"Content-Length": "3"}},
+    {"headers": {"content-length": ["3", "4"]}},
+    {"headers": {"Transfer-Encoding": "chunked"}},
+    {"headers": {"Connection": "close"}}, {"headers": {"Upgrade": "h2c"}},
+    {"headers": {"Trailer": "X"}}, {"headers": {"": "a"}},
+    {"headers": {"X-Execution-Id": "mine", "X-Function-Version": "9"}},
+    {"status": 99}, {"status": 101}, {"status": "200"}, {"status": 1000},
+    {"status": [200]}])
+def test_s8_who_may_choose_its_headers_frames_nothing_either(refuser, meta):
+    faas = refuser
+    assert faas.upload("forger", {"main.py": FORGED_HANDLER}, env="python"
+                       ).status == 200
+    reply = faas.post("/forger", json.dumps(["R", meta]),
+                      {"X-Timeout": "5s"}, timeout=10)
+    assert faas.post("/wipe").status == 200
+    assert reply.status == (200 if "headers" in meta else 502)
+    assert set(reply.headers) <= {
+        "Content-Type", "Content-Length", "Server-Timing", "X-Execution-Id",
+        "X-Function-Version", "Date"}
+    assert len(reply.body) == int(reply.headers["Content-Length"])
+    assert reply.headers["X-Execution-Id"] != "mine"
+    assert reply.headers["X-Function-Version"] == "1"
+
+
 # S9: what looks like a secret is masked before it is stored
 
 SECRET = "hunter2hunter2"
@@ -505,6 +764,31 @@ def test_s9_what_looks_like_a_secret_is_stored_nowhere(server):
         assert faas.post("/raise", shape.encode()).status == 502
     faas.get("/-/executions")           # all is written now
     assert faas.get("/logs/cat").body.count(b"[REDACTED]") == len(SHAPES)
+    faas.stop()
+    assert stored(faas, SECRET) == []
+
+
+def test_s9_what_was_asked_and_answered_is_masked_too(server):
+    """Of a handler's calls the event is kept, and the answer if so set."""
+    faas = server()
+    faas.upload("kept", {"main.py": """
+def handler(ctx, event):
+    ctx.log.info("token: " + event["query"]["token"])
+    return {"body": event["body"], "headers": {
+        "Set-Cookie": "sid=" + event["query"]["token"]}}
+"""}, env="python")
+    key = (faas.data / "api_key").read_text()
+    opens = {"Authorization": f"Bearer {key}"}
+    assert faas.request("PUT", "/api/functions/kept", json.dumps(
+        {"save_response": True}), opens).status == 200
+    for shape in [*SHAPES, json.dumps({"password": SECRET})]:
+        reply = faas.post(f"/kept?token={SECRET}&a=1", shape.encode(), {
+            "Cookie": f"sid={SECRET}", "X-Api-Key": SECRET,
+            "Authorization": f"Bearer {SECRET}"})
+        assert reply.body == shape.encode()
+    ident = reply.headers["X-Execution-Id"]
+    kept = faas.get(f"/api/executions/{ident}/logs", headers=opens).body
+    assert b"event_json" in kept and kept.count(b"[REDACTED]") >= 6
     faas.stop()
     assert stored(faas, SECRET) == []
 
@@ -570,6 +854,29 @@ def test_s11_a_deploy_that_answered_survives_kill_9(server):
         assert reply.headers["X-Function-Version"] == str(number)
 
 
+def test_s11_what_was_set_and_kept_survives_too(server):
+    faas = server()
+    key = (faas.data / "api_key").read_text()
+    opens = {"Authorization": f"Bearer {key}"}
+    faas.upload("f", {"main.py": """
+def handler(ctx, event):
+    return {"body": [ctx.env.get("COLOUR"), ctx.kv.increment("hits")]}
+"""}, env="python")
+    path = "/api/functions/f"
+    for number, colour in enumerate(["red", "blue"], 1):
+        assert faas.request("PUT", path + "/env", json.dumps(
+            {"env_vars": {"COLOUR": colour}}), opens).status == 200
+        assert faas.request("PUT", path, json.dumps(
+            {"description": colour}), opens).status == 200
+        assert json.loads(faas.post("/f").body) == [colour, 2 * number - 1]
+        faas.kill()                     # at once
+        faas = server(home=faas.home)
+        assert json.loads(faas.post("/f").body) == [colour, 2 * number]
+        said = json.loads(faas.get(path, headers=opens).body)
+        assert (said["description"], said["env_vars"]) == (
+            colour, {"COLOUR": colour})
+
+
 def test_s11_a_delete_and_a_rollback_survive_too(server):
     faas = server()
     for text in "one", "two":
@@ -603,6 +910,10 @@ def busy_server(server):
     script(faas, "sh", f"echo >{faas.home}/begun; sleep 1000 & sleep 1")
     for name in "a", "b":
         faas.upload(name, ECHO, threads=2)
+    faas.upload("web", {"main.py": S6_SERVER, "requirements.txt": ""},
+                env="server")
+    threading.Thread(target=call_and_forget, args=(faas, "/web/hang"),
+                     daemon=True).start()
     caller = threading.Thread(target=call_and_forget, args=(faas, "/sh"))
     caller.start()
     deploys = threading.Thread(target=deploy_and_forget, args=(faas,))
@@ -614,7 +925,7 @@ def busy_server(server):
 def call_and_forget(faas, path):
     try:
         faas.post(path)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         pass                    # The server ended; that is the test.
 
 
@@ -622,7 +933,7 @@ def deploy_and_forget(faas):
     try:
         for number in range(1000):
             faas.upload("a", {"fn.py": f"# {number}\n{ECHO['fn.py']}"})
-    except OSError:
+    except (OSError, http.client.HTTPException):
         pass
 
 
