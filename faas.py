@@ -4468,6 +4468,8 @@ class Server:
                     file.fileno() for file in (null, log_w, log_w)])
                 self.life = os.pidfd_open(self.pid)
             except OSError as error:
+                if self.pid:
+                    parent.end(self.pid)
                 raise no_room(error) from None
         try:
             self.wait_until_ready(deadline)
@@ -4782,7 +4784,7 @@ class Visitor:
         import http.client
         reply = http.client.HTTPResponse(link, method=method)
         reply.begin()
-        while reply.status < 200 and reply.status != 101:
+        while reply.status < 200:
             reply.headers = None    # begin() again
             reply.begin()
         if reply.length and reply.length > self.server.limits.output:
@@ -4861,6 +4863,18 @@ def try_to_send(link, data):
 #
 # Every tongue that stays is known now; here is how each is started. A Program
 # without an argv is forked from the nursery and loads the function itself.
+#
+#       python3, python      no argv: a fork of the nursery, 4 ms
+#       lua                  /bin/sh, which becomes the interpreter: 10 ms
+#       node, nodejs         node -e SHIM: 35 ms, most of it Node's own
+#       go                   the compiled program: 4 ms
+#       server               the program, main.py or node, and then the wait
+#                            until it listens: 30 ms and more
+#
+# Node and Go reserve addresses as if they were free, which they are: Node some
+# 700 MB of them before the first line of a function runs. A limit on addresses
+# would be a limit on nothing, so for these two it is one on what can be
+# written (3.1).
 
 
 def find_tool(tongue, needs="", package=""):
@@ -7283,6 +7297,21 @@ def checked_env(env):
 # again.
 
 
+# What a Platform is made of; each part is a chapter, and knows none of the
+# others. Here is where they meet, and the only place that has to change when
+# a part is exchanged:
+#
+#       parent      the nursery: starts and ends processes            (4.3)
+#       shelf       which versions there are, and which one serves    (6)
+#       logs        what functions printed, for people                (7.2)
+#       journal     what was called, and how it ended                 (7.4)
+#       store       what functions keep                               (7.5)
+#       live        name -> Live: the functions that were called      (8.1)
+#       ids         id -> name
+#       locks       name -> who changes it waits here; see alone()    (8.9)
+#       counters    for /metrics                                      (8.1)
+
+
 class Platform:
     """A whole FaaS without a door.
 
@@ -9175,7 +9204,7 @@ class HttpServer:
         response = self.respond(request)
         keep = request.keep_alive and not self.stopping and (
             not request.more or request.more.ended)
-        if request.more:            # Who is answered need not be told to go on.
+        if request.more:            # Answered, it need not be told to go on.
             request.more.reader.expecting = False
         try:
             send(client, response_encode(
@@ -9891,6 +9920,16 @@ def lunar_changes(value):
 
 LUNAR_FIELDS = ("name description code disabled retention_days cron_schedule "
                 "cron_status save_response").split()
+
+
+# An update may change several things at once:
+#
+#       $ curl -X PUT -H "Authorization: Bearer $KEY" \
+#              http://localhost:8080/api/functions/hits -d '{
+#                "code": "...", "cron_schedule": "0 3 * * *",
+#                "cron_status": "active", "retention_days": 7}'
+#
+# Its answer has no body; that the text was a new one shows in the versions.
 
 
 def lunar_update(door, request, name):

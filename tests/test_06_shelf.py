@@ -953,7 +953,8 @@ def test_a_version_can_be_read_as_it_was(platform):
         assert error.value.kind == "not_found"
 
 
-PID = "import os\ndef fn(input): return f'{os.getpid()} {os.environ.get(input)}'"
+PID = ("import os\n"
+       "def fn(input): return f'{os.getpid()} {os.environ.get(input)}'")
 
 
 def test_new_variables_need_new_workers_and_no_new_version(platform):

@@ -1,7 +1,7 @@
 """Chapter 10: PiFaaS's and tinyFaaS's commands, typed as they are, and ours.
 
-The other faces have files of their own: test_10_rknizzle.py, test_10_faas_go.py
-and test_10_smolfaas.py.
+The other faces have files of their own: test_10_rknizzle.py,
+test_10_faas_go.py and test_10_smolfaas.py.
 """
 
 import base64

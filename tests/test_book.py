@@ -460,3 +460,31 @@ def test_the_table_of_routes_is_that_of_the_code():
     assert sorted(table("http-api.md", *columns)) == sorted(
         tuple(str(getattr(route, column)) for column in columns)
         for route in faas.ROUTES)
+
+
+def test_the_table_of_contracts_is_that_of_the_code():
+    assert table("functions.md", "tongue", "marks", "runs", "package",
+                 "chooses", "asks", "goes in", "comes out",
+                 "taken from") == [
+        (name, faas.alternatives(tongue.marks), tongue.runs, tongue.package,
+         "yes" if tongue.chooses else "no", "yes" if tongue.asks else "no",
+         tongue.goes_in, tongue.comes_out, tongue.taken_from)
+        for name, tongue in faas.TONGUES.items()]
+
+
+def test_the_table_of_modules_is_that_of_the_code():
+    rows = table("functions.md", "name", "takes", "gives")
+    assert sorted(row[:2] for row in rows) == sorted(
+        (name, builtin.takes) for name, builtin in faas.BUILTINS.items())
+    assert all(gives for _, _, gives in rows)
+
+
+def test_no_name_of_the_book_is_given_twice():
+    names = [node.name for node in TREE.body if hasattr(node, "name")]
+    for node in TREE.body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        names += [name.id for target in targets if target
+                  and isinstance(node, (ast.Assign, ast.AnnAssign))
+                  for name in ast.walk(target) if isinstance(name, ast.Name)
+                  and isinstance(name.ctx, ast.Store)]
+    assert [name for name in set(names) if names.count(name) > 1] == []
