@@ -5800,7 +5800,9 @@ class Shelf:
                  json.dumps(fn.settings._asdict())))
             db.execute("INSERT OR IGNORE INTO versions VALUES (?,?,?,?,?)",
                        (fn.name, number, fn.tongue, fn.digest, now))
-        return fn._replace(version=number, note="")
+            ident = db.execute("SELECT id FROM functions WHERE name=?",
+                               (fn.name,)).fetchone()[0]
+        return fn._replace(version=number, note="", id=ident)
 
     def number_of(self, name, digest):
         """Give the number that a digest has, or would be given now."""
@@ -7174,10 +7176,14 @@ class Host:
 
     @property
     def fn(self):
-        """The Function as it is now; while it loads, as it will be."""
+        """The Function as it is now; while it loads, as it will be.
+
+        Who loads it, asks in the thread that deploys it (8.9).
+        """
         live = self.platform.live.get(self.name)
-        same = live and live.fn.digest == self.first.digest
-        return live.fn if same else self.first
+        loads = self.platform.changers.get(self.name) == threading.get_ident()
+        same = live and live.fn.id == self.first.id
+        return live.fn if same and not loads else self.first
 
     def set_env(self, deadline, name, value):
         """Set one of the function's variables, or remove it."""
@@ -7463,10 +7469,9 @@ class Platform:
         path = os.path.join(self.functions, check_name(name))
         if os.path.isdir(path):
             return self.take_up(name, path, deadline)
-        if live and live.fn.source == "folder":
-            self.put_to_rest(name)      # Its folder is away; the shelf keeps
-        if not os.path.isfile(path):    # what it had, should it come back.
-            self.live.pop(name, None)
+        if live and live.fn.source == "folder" or not os.path.isfile(path):
+            self.let_go(live, name, deadline)
+        if not os.path.isfile(path):
             raise FaasError("not_found", f"Function not found: {name}")
         if live and live.fn.source == "file":
             return live
@@ -7476,6 +7481,16 @@ class Platform:
     def name_of(self, word):
         """Give the name of a function, from its name or its id."""
         return word if word in self.live else self.ids.get(word, word)
+
+    def let_go(self, live, name, deadline):
+        """Serve what has gone from functions/ no more; the shelf keeps it.
+
+        Only what was looked at may go: a deploy may have put another there.
+        """
+        if live:
+            with self.alone(name, deadline):
+                if self.live.get(name) is live:
+                    self.put_to_rest(name)
 
     def put_to_rest(self, name):
         """Let a function serve no more calls; True if it did."""
@@ -7619,9 +7634,9 @@ class Platform:
         fn, old = self.with_limits(stored), self.live.get(name)
 
         def commit():
-            self.shelf.publish(stored, time.time())
-            self.ids[fn.id] = name
-            return fn
+            ident = self.shelf.publish(stored, time.time()).id
+            self.ids[ident] = name
+            return fn._replace(id=ident)
         if old and old.fn._replace(note="") == fn:
             # The same bytes and settings: no new version, no new workers.
             self.live[name] = old._replace(fn=commit())

@@ -937,7 +937,7 @@ def test_what_was_printed_before_a_line_for_the_log_stands_before_it():
         """), soon())
     for number in b"1", b"2":
         assert ask(worker, b"x").log == (
-            b"printed %b\n[info] told %b\n[error] \xff two\nlines\n"
+            b"printed %b\n[info] told %b\n[error] \xff two\n  lines\n"
             % (number, number))
     worker.end()
 

@@ -678,6 +678,30 @@ def test_a_version_is_forgotten_with_its_files(shelf):
     assert put(shelf, b"2") == 4            # The same bytes are new again.
 
 
+def test_two_shelves_agree_about_the_id_of_a_function(shelf, tmp_path):
+    """Two commands may take up the same folder at the same time."""
+    again = Shelf(tmp_path.as_posix())
+    digest, folder = shelf.place("f", "binary", {"fn.sh": Item(b"1")})
+    fn = Function("f", "binary", folder, digest=digest)
+    found = {one.publish(fn._replace(id=ident), now=1.5).id
+             for one, ident in ((shelf, "first"), (again, "second"))}
+    assert found == {again.known("f").id} == {"first"}
+    again.close()
+
+
+def test_a_number_that_was_forgotten_is_not_given_again(shelf, tmp_path):
+    """The executions of that version still have it."""
+    for text in b"1", b"2", b"3":
+        put(shelf, text)
+    shelf.activate("f", 1)
+    shelf.forget_version("f", 3), shelf.forget_version("f", 2)
+    again = Shelf(tmp_path.as_posix())
+    assert again.number_of("f", "no such digest") == 4
+    assert put(again, b"other") == 4 and put(again, b"1") == 1
+    again.close()
+    assert put(shelf, b"more") == 5
+
+
 @pytest.mark.parametrize("name, number, kind", [
     ("f", 2, "bad_input"), ("f", 3, "not_found"), ("f", 0, "not_found"),
     ("g", 1, "not_found")])
@@ -908,6 +932,15 @@ def test_a_deploy_may_bring_settings_and_they_are_on_disk(tmp_path):
     with Platform(home) as platform:
         assert platform.find("f").fn.settings == Settings("second",
                                                           disabled=True)
+
+
+def test_a_deploy_may_ask_for_a_name_that_nobody_has(platform):
+    assert deploy(platform, "a", fresh=True).version == 1
+    with pytest.raises(FaasError, match="f is taken") as error:
+        deploy(platform, "b", fresh=True)
+    assert error.value.kind == "conflict" and ask(platform) == "a"
+    platform.delete("f")
+    assert deploy(platform, "b", fresh=True).version == 1
 
 
 def test_a_function_is_known_by_its_id_wherever_by_its_name(platform):

@@ -17,8 +17,7 @@ from conftest import ROOT, eventually
 import faas as book_of_faas
 from faas import (MAX_DETAIL, MAX_KEY, MAX_VALUE, Call, Detail, Execution,
                   FaasError, Item, Journal, LogBook, Platform, Retention,
-                  Store, forget, log_entry, mask, new_id, open_database,
-                  used_bytes)
+                  Store, forget, log_entry, mask, open_database, used_bytes)
 
 # 7.1 Secrets
 
@@ -613,6 +612,18 @@ def test_each_function_sees_its_own(store):
     assert (store.get("f", "K"), store.get("g", "K")) == ("another", None)
 
 
+def test_the_last_call_of_a_deleted_function_leaves_nothing_behind(store):
+    store.set("f", "a", "1")
+    store.remove("f")
+    for late in (lambda: store.set("f", "a", "2"),
+                 lambda: store.increment("f", "a")):
+        with pytest.raises(FaasError, match="was deleted") as error:
+            late()
+        assert error.value.kind == "not_found"
+    assert store.get("f", "a") is None and store.delete("f", "a") is True
+    assert store.set("g", "a", "1") is True
+
+
 ANY_BYTES = bytes(range(256)).decode("utf-8", "surrogateescape")
 
 
@@ -758,14 +769,14 @@ def adder(path, count):
 
 
 def test_increments_from_two_processes_all_count(store, path):
-    adders = [adder(path, 100) for _ in range(2)]
+    adders = [adder(path, 1000) for _ in range(2)]
     for one in adders:
         one.stdin.write("go\n")
         one.stdin.flush()
     totals = [int(line) for one in adders
               for line in one.communicate(timeout=60)[0].split()]
-    assert sorted(totals) == [*range(1, 401)]
-    assert store.increment("f", "n", 0) == 400
+    assert sorted(totals) == [*range(1, 4001)]
+    assert store.increment("f", "n", 0) == 4000
 
 
 def test_a_kill_9_loses_no_increment_that_was_answered(store, path):

@@ -13,10 +13,10 @@ import pytest
 from conftest import eventually
 
 from faas import (BUILTINS, HOST_FUNCTIONS, MAX_DETAIL, MAX_REDIRECTS, PURE,
-                  TONGUES, Call, Counters, Deadline, FaasError, Function,
-                  Gate, Host, Item, Limits, Platform, Result, Run, Stream,
-                  Trace, call_headers, checked_env, checked_status,
-                  clean_headers, deadline_of, details_of, family, fetch,
+                  TONGUES, Call, Counters, Deadline, FaasError, Function, Gate,
+                  Host, Item, Limits, Platform, Result, Run, Stream, Trace,
+                  call_headers, checked_env, checked_status, clean_headers,
+                  deadline_of, details_of, family, fetch, find_tool,
                   guess_type, log_text, mask_body, mask_members, result_of,
                   story_of, web_request, whole)
 
@@ -817,6 +817,41 @@ def test_a_wrong_argument_is_named_as_lua_names_it(host, do, given, sentence):
     assert refused(host, do, *given) == sentence
 
 
+def lua(text):
+    """A bundle in Lua, which may ask while it loads."""
+    try:
+        find_tool("lua")
+    except FaasError as missing:
+        pytest.skip(str(missing))
+    return {"main.lua": Item(textwrap.dedent(text).encode())}
+
+
+def test_a_text_that_asks_while_it_loads_sees_what_it_is_deployed_with(
+        platform):
+    platform, files = platform(), lua("""
+        local colour = env.get("COLOUR")
+        function handler() return {body = colour} end
+        """)
+    for colour in "red", "blue":            # the same bytes, too
+        platform.deploy("f", files, env={"COLOUR": colour})
+        assert platform.invoke(Call("f")).body.decode() == colour
+
+
+def test_a_text_cannot_change_its_variables_while_it_loads(platform):
+    """Whoever loads it holds the lock that the change would wait for."""
+    platform, files = platform(), lua("""
+        local good, why = env.set("COLOUR", "blue")
+        function handler() return {body = tostring(good) .. " " .. why} end
+        """)
+    for turn in "12":                       # as a new function, and as an old
+        platform.deploy("f", {**files, turn: Item(b"")},
+                        env={"COLOUR": "red"})
+        result = platform.invoke(Call("f"))
+        assert result.kind == "ok" and result.body.startswith(b"nil ")
+        assert platform.shelf.known("f").env == {"COLOUR": "red"}
+    platform.configure("f", env={})         # The lock is free again.
+
+
 def test_a_store_that_fails_fails_the_question_and_not_the_call(platform):
     platform = platform()
     platform.deploy("f", handler("""
@@ -1083,27 +1118,38 @@ DRIPS = {
     "nothing": b"", "its head": b"HTTP/1.1 200 OK\r\nX: ",
     "its body": b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n",
     "its chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "answers that say: continue": b""}
+    "answers that say: continue": b"", "hints and no answer": b""}
 
 
 @pytest.mark.parametrize("case", DRIPS)
 def test_however_slowly_an_answer_drips_it_ends_with_the_call(
         host, web, case):
-    """At 20 bytes a second no answer here would come in 8 minutes."""
-    sent, drop = [0], b"HTTP/1.1 100 C\r\n\r\n"
+    """It goes on for 20 s, and the call has half a second."""
+    sent = [0]
+    drop = {"nothing": b"", "its chunks": b"1\r\nx\r\n",
+            "answers that say: continue": b"HTTP/1.1 100 C\r\n\r\n",
+            "hints and no answer": b"HTTP/1.1 103 H\r\n\r\n"}.get(case, b"x")
 
     def talk(line, ended):
         line.sendall(DRIPS[case])
-        while not ended.wait(0.05) and sent[0] < 9999:
-            if case != "nothing":
-                line.sendall(drop if "continue" in case else
-                             b"1\r\nx\r\n" if "chunks" in case else b"x")
-                sent[0] += 1
+        while not ended.wait(0.05) and sent[0] < 400:
+            line.sendall(drop)
+            sent[0] += 1
     with talking(talk) as url:
         with pytest.raises(FaasError) as error:
             host("http.get", url, seconds=0.5)
         assert error.value.kind in ("too_large", "bad_input", "timeout")
-        assert sent[0] < 1000
+        assert sent[0] < 300
+
+
+def test_hints_that_come_before_an_answer_are_none(host, web):
+    with talking(lambda line, ended: line.sendall(
+            b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+            b"HTTP/1.1 100 Continue\r\n\r\n"
+            b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno")) as url:
+        answer = host("http.get", url)
+    assert (answer["statusCode"], answer["body"]) == (404, "no")
+    assert "Link" not in answer["headers"]
 
 
 def test_a_call_that_waits_for_the_web_meets_its_own_deadline(platform, web):

@@ -507,6 +507,12 @@ def test_after_a_body_that_was_handed_on_time_is_as_before():
     with pytest.raises(ProtocolError, match="slower than") as refusal:
         reader.check(100.1 + faas.BODY_GRACE)
     assert refusal.value.status == 408
+    reader = RequestReader(lambda request: 100, 0.0, lambda request: True)
+    for piece in head("Content-Length: 2") + b"h", b"i", b"GET / HT":
+        reader.receive(piece, 200.0)
+    assert reader.patience(200.0) == faas.HEAD_TIME
+    with pytest.raises(ProtocolError, match="the head took longer"):
+        reader.check(200.1 + faas.HEAD_TIME)
 
 
 def test_an_idle_connection_is_no_fault():
@@ -968,6 +974,40 @@ def test_a_call_keeps_the_request_but_not_the_connection():
     assert call == faas.Call("f", b"hi", {
         "Host": "a", "X-Many": "1, 2", "X-Timeout": "2s"}, "PUT", "/a b",
         "/a", "b=%20", "http", 2.0)
+
+
+def test_what_the_client_says_of_its_connection_stays_here():
+    request = Request("GET", "/f", "", (
+        ("connection", "X-Hop, keep-alive"), ("x-hop", "1"), ("lab", "a"),
+        ("upgrade", "h2c"), ("te", "trailers")))
+    assert faas.call_of(request, "f").headers == {"Lab": "a"}
+
+
+def test_a_call_can_be_asked_whether_its_caller_has_left():
+    left = []
+    reader = RequestReader(lambda request: 10, 0.0, peer="10.0.0.7",
+                           gone=lambda: bool(left))
+    [request] = reader.receive(head(first="GET /f HTTP/1.1"), 0.0)
+    call = faas.call_of(request, "f")
+    assert (request.peer, call.gone()) == ("10.0.0.7", False)
+    left.append(True)
+    assert call.gone() is True
+    assert faas.Call("f").gone() is False
+
+
+def test_a_client_that_has_closed_its_end_has_left():
+    for close in ("close", "shutdown", "nothing", "speak"):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            if close == "close":
+                theirs.close()
+            elif close == "shutdown":
+                theirs.shutdown(socket.SHUT_WR)
+            elif close == "speak":
+                theirs.sendall(b"next")
+            assert faas.has_left(ours) is (close in ("close", "shutdown"))
+            if close == "speak":
+                assert ours.recv(9) == b"next"      # and it was not taken
 
 
 @pytest.mark.parametrize("path, rest, depth, raw", [

@@ -91,8 +91,9 @@ def go(server):
 
 def rows(go, table, column="function"):
     """Count what a table of the database knows of each function."""
+    file = "kv.db" if table == "kv" else "faas.db"
     with contextlib.closing(sqlite3.connect(
-            go.server.data / "faas.db", timeout=30)) as database:
+            go.server.data / file, timeout=30)) as database:
         return collections.Counter(row[0] for row in database.execute(
             f"SELECT {column} FROM {table}").fetchall())
 

@@ -488,3 +488,28 @@ def test_no_name_of_the_book_is_given_twice():
                   for name in ast.walk(target) if isinstance(name, ast.Name)
                   and isinstance(name.ctx, ast.Store)]
     assert [name for name in set(names) if names.count(name) > 1] == []
+
+
+def test_the_table_of_limits_is_that_of_the_code():
+    rows = table("security.md", "Limit", "Default", "What it bounds",
+                 "Past it")
+    units = {"s": 1, "MB": 1 << 20, "GB": 1 << 30, "": 1}
+    found = {}
+    for name, default, *_ in rows:
+        number, _, unit = default.partition(" ")
+        found[name] = int(number) * units[unit]
+    assert found == faas.Limits()._asdict()
+
+
+def test_the_command_line_is_that_of_the_code():
+    """Each command has a row, and each option but --help."""
+    page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    firsts = set(re.findall(r"^\| `([^`]+)`", page, re.M))
+    assert {name for name, *_ in faas.COMMANDS} <= {
+        first.split()[0] for first in firsts}
+    options = {option for *_, arguments in faas.COMMANDS
+               for option in {**arguments, **faas.OF_ALL}
+               if option.startswith("-")}
+    told = set(re.findall(r"`(--?\w[\w-]*)", page))
+    told |= set(re.findall(r"--?\w[\w-]*", " ".join(firsts)))
+    assert options <= told, options - told
