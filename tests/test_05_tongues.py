@@ -729,7 +729,6 @@ def test_the_modules_state_is_kept_between_calls(python3):
 def test_a_bundle_may_bring_modules_and_data(python3):
     call = python3("""
         import pathlib
-import re
         from lib.words import greeting
         def fn(input):
             return greeting + pathlib.Path("data.txt").read_text()
