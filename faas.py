@@ -1675,6 +1675,10 @@ class Nursery:
 # the worker waits meanwhile, so its deadline is the answerer's to keep.
 
 
+MAX_SENTENCE = 4000         # characters of a worker's reason; if it has more to
+                            # say, there is the log
+
+
 def tell_nothing(do, arguments, deadline):
     """Answer a question of a worker that may ask none."""
     raise FaasError("bad_input", "functions of this tongue may not ask for "
@@ -1768,10 +1772,11 @@ class Worker:
         if frame.verb == b"E":
             kind = frame.meta.get("kind")
             known = isinstance(kind, str) and kind in KINDS
-            error = FaasError(kind if known else "crashed",
-                              str(frame.meta.get("sentence", "")))
+            error = FaasError(kind if known else "crashed", str(
+                frame.meta.get("sentence", ""))[:MAX_SENTENCE])
             line = frame.meta.get("line")
-            error.line = line if isinstance(line, int) else 0
+            if type(line) is int and 0 < line < 1 << 31:
+                error.line = line
         return Run(frame.body, bytes(log), error, frame.meta, "warm")
 
     def send(self, data, deadline):
@@ -4262,6 +4267,7 @@ def find_tip(tongue, sentence):
     >>> find_tip("python", "ValueError: out of cheese")
     ''
     """
+    sentence = sentence[:400]       # What a pattern costs grows faster.
     for pattern, tip in TIPS.get(tongue, ()):
         if re.search(pattern, sentence):
             return f"[TIP] {tip}"
@@ -6782,7 +6788,8 @@ def checked_status(run):
     if run.error or isinstance(status, int) and 200 <= status <= 599:
         return run
     return run._replace(error=FaasError(
-        "crashed", f"it chose {status!r} as its status, which is none"))
+        "crashed", f"it chose {repr(status)[:40]} as its status, which is "
+        "none"))
 
 
 # 8.3 Answers that are still coming ------------------------------------------
@@ -7191,7 +7198,8 @@ class Host:
             env = {**env, name: value}
             return checked_env({key: text for key, text in env.items()
                                 if text is not None})
-        self.platform.configure(self.name, changed, deadline)
+        self.platform.configure(self.name, changed, deadline,
+                                self.first.id)
         return True
 
     def web(self, method, deadline, url, options):
@@ -7708,17 +7716,18 @@ class Platform:
             del self.changers[name]
             self.locks[name].release()
 
-    def configure(self, name, env=None, deadline=NEVER, **settings):
+    def configure(self, name, env=None, deadline=NEVER, only="", **settings):
         """Change a function's variables, or its Settings; give it.
 
         `env` is the new ones, or a function that makes them of the old ones.
+        `only` is the id that it has to have, where another may have its name.
         Errors: FaasError not_found; conflict for a file in functions/, which
         has no place for them.
         """
-        name = self.find(name).fn.name
+        name = self.find(name, deadline).fn.name
         with self.alone(name, deadline):
             live = self.live.get(name)
-            if not live:
+            if not live or only not in ("", live.fn.id):
                 raise FaasError("not_found", f"{name} was deleted meanwhile")
             if not live.fn.id:
                 raise FaasError("conflict", f"functions/{name} is a file, and "

@@ -768,6 +768,22 @@ def adder(path, count):
         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
+def test_an_increment_waits_for_another_process_before_it_reads(store, path):
+    store.set("f", "n", "1")
+    other, totals = open_database(path), []
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("UPDATE kv SET value=?", (b"10",))
+    adder = threading.Thread(
+        target=lambda: totals.append(store.increment("f", "n")))
+    adder.start()
+    adder.join(0.2)             # It cannot end before the other one does,
+    assert adder.is_alive()     # and must not have read before that.
+    other.commit()
+    other.close()
+    adder.join(20)
+    assert totals == [11] and store.get("f", "n") == "11"
+
+
 def test_increments_from_two_processes_all_count(store, path):
     adders = [adder(path, 1000) for _ in range(2)]
     for one in adders:

@@ -1,5 +1,6 @@
 """Chapter 8: what an invocation is: found, admitted, run, remembered."""
 
+import concurrent.futures
 import contextlib
 import http.server
 import json
@@ -16,7 +17,7 @@ from faas import (BUILTINS, HOST_FUNCTIONS, MAX_DETAIL, MAX_REDIRECTS, PURE,
                   TONGUES, Call, Counters, Deadline, FaasError, Function, Gate,
                   Host, Item, Limits, Platform, Result, Run, Stream, Trace,
                   call_headers, checked_env, checked_status, clean_headers,
-                  deadline_of, details_of, family, fetch, find_tool,
+                  deadline_of, details_of, family, fetch, find_tip, find_tool,
                   guess_type, log_text, mask_body, mask_members, result_of,
                   story_of, web_request, whole)
 
@@ -1107,11 +1108,12 @@ def test_an_answer_without_end_is_left(host, web):
 
 def test_of_a_redirect_nothing_but_its_head_is_read(host, web):
     def talk(line, ended):
-        line.sendall(b"HTTP/1.1 302 Found\r\nLocation: %b/to\r\n\r\n"
+        line.sendall(b"HTTP/1.1 302 Found\r\nLocation: %b/to\r\n"
+                     b"Content-Length: 9999\r\n\r\nbegun and never ended"
                      % web.url.encode())
-        endless(line, ended)
+        ended.wait(60)
     with talking(talk) as url:
-        assert host("http.get", url)["statusCode"] == 200
+        assert host("http.get", url, seconds=9)["statusCode"] == 200
 
 
 DRIPS = {
@@ -1750,3 +1752,43 @@ def test_metrics_and_executions_agree(server):
     [ok] = [line for line in metrics.splitlines() if "calls" in line
             and 'function="f"' in line and '"ok"' in line]
     assert float(ok.split()[-1]) == 2
+
+
+def test_a_function_with_much_to_say_about_its_failure_holds_up_nobody(
+        platform):
+    platform = platform()
+    platform.deploy("long", {"main.py": Item(
+        b"def handler(ctx, event):\n    raise ValueError('takes ' * 900_000)")})
+    result = platform.invoke(Call("long"))
+    assert result.kind == "crashed" and len(result.sentence) < 5000
+    # Its patterns are quadratic: of a megabyte this would take hours.
+    assert find_tip("python", "takes " * 200_000) == ""
+    assert find_tip("lua", "attempt to index " * 60_000)
+
+
+def test_a_call_of_a_deleted_function_changes_nothing_of_its_successor(
+        platform, tmp_path):
+    platform = platform()
+    text = ("import pathlib, time\n"
+            "def handler(ctx, event):\n"
+            f"    go = pathlib.Path({str(tmp_path / 'go')!r})\n"
+            f"    pathlib.Path({str(tmp_path / 'here')!r}).touch()\n"
+            "    while not go.exists():\n"
+            "        time.sleep(0.01)\n"
+            "    found = ctx.env.get('SECRET')\n"
+            "    try:\n"
+            "        ctx.env.set('COLOUR', 'of the dead')\n"
+            "    except ValueError as error:\n"
+            "        found += ', ' + str(error)\n"
+            "    return {'body': found}\n")
+    files = {"main.py": Item(text.encode())}
+    platform.deploy("x", files, env={"SECRET": "first"})
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        late = pool.submit(platform.invoke, Call("x"))
+        eventually((tmp_path / "here").exists)
+        platform.delete("x")
+        platform.deploy("x", files, env={"SECRET": "second's own"})
+        (tmp_path / "go").touch()
+        said = late.result(timeout=30)
+    assert b"second" not in said.body and b"of the dead" not in said.body
+    assert platform.find("x").fn.env == {"SECRET": "second's own"}
