@@ -1675,8 +1675,8 @@ class Nursery:
 # the worker waits meanwhile, so its deadline is the answerer's to keep.
 
 
-MAX_SENTENCE = 4000         # characters of a worker's reason; if it has more to
-                            # say, there is the log
+MAX_SENTENCE = 4000         # characters of a worker's reason; if it has more
+                            # to say, there is the log
 
 
 def tell_nothing(do, arguments, deadline):

@@ -1758,7 +1758,8 @@ def test_a_function_with_much_to_say_about_its_failure_holds_up_nobody(
         platform):
     platform = platform()
     platform.deploy("long", {"main.py": Item(
-        b"def handler(ctx, event):\n    raise ValueError('takes ' * 900_000)")})
+        b"def handler(ctx, event):\n"
+        b"    raise ValueError('takes ' * 900_000)")})
     result = platform.invoke(Call("long"))
     assert result.kind == "crashed" and len(result.sentence) < 5000
     # Its patterns are quadratic: of a megabyte this would take hours.
