@@ -1793,8 +1793,9 @@ class Worker:
                 ready.register(self.channel, select.POLLOUT)
                 left = min(deadline.at - time.monotonic(), 86400.0)
                 if left <= 0 or not ready.poll(1000 * left):
-                    raise FaasError("timeout", "its worker did not read the "
-                                    f"call within {deadline.why}") from None
+                    raise FaasError("timeout", "its worker did not read what "
+                                    f"it was told within {deadline.why}"
+                                    ) from None
             except OSError:     # It is gone, and hear() will say how.
                 return len(rest) < len(data)
         return True
@@ -1887,11 +1888,12 @@ class Worker:
         if not self.alive:
             return 0
         self.alive = False
-        status = self.parent.end(self.pid)
-        self.channel.close()
-        self.log.close()
-        os.close(self.life)
-        return status
+        try:
+            return self.parent.end(self.pid)
+        finally:
+            self.channel.close()
+            self.log.close()
+            os.close(self.life)
 
     def healthy(self):
         """Look, without waiting, whether an idle worker is still one."""
@@ -2001,7 +2003,7 @@ class Pool:
             while self.size < self.least:
                 self.size += 1
                 self.idle.append(self.birth(deadline))
-        except FaasError:
+        except BaseException:
             self.size -= 1      # the one that was not born
             self.retire()
             raise
@@ -5010,23 +5012,27 @@ BUILD_TIME = 300.0              # s; numpy from source on a Pi takes longer,
 BUILD_LIMITS = Limits(timeout=BUILD_TIME, memory=1 << 40, cpu=600, files=4096,
                       file_size=1 << 30, processes=256)
 
-# What they need to know about the machine, and a function does not.
-BUILD_VARIABLES = (
-    "PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE PIP_TRUSTED_HOST "
-    "PIP_CERT SSL_CERT_FILE http_proxy https_proxy no_proxy HTTP_PROXY "
-    "HTTPS_PROXY NO_PROXY NPM_CONFIG_REGISTRY NPM_CONFIG_USERCONFIG GOPROXY "
-    "GONOSUMDB GOSUMDB GOFLAGS GOCACHE GOMODCACHE").split()
+# What they need to know about the machine, and a function does not. Each sees
+# its own: an address to fetch from may have a password in it, and what npm
+# fetches brings programs of strangers along.
+BUILD_VARIABLES = {
+    "pip": "PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE "
+           "PIP_TRUSTED_HOST PIP_CERT",
+    "npm": "NPM_CONFIG_REGISTRY NPM_CONFIG_USERCONFIG",
+    "go": "GOPROXY GONOSUMDB GOSUMDB GOFLAGS GOCACHE GOMODCACHE",
+    "": "SSL_CERT_FILE http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY "
+        "NO_PROXY"}
 
 
-def build(parent, folder, what, *argv, env={}):
-    """Run one step of a build in a version's folder.
+def build(parent, folder, what, tool, *argv, env={}):
+    """Run one step of a build in a version's folder, with a tool's variables.
 
-    Errors: FaasError bad_input, with the tool's last lines.
+    Errors: FaasError bad_input, with the tool's first and last lines.
     """
+    words = f"{BUILD_VARIABLES[tool]} {BUILD_VARIABLES['']}".split()
     env = {"PATH": os.pathsep.join([os.path.dirname(argv[0]), SEARCH_PATH]),
            "LANG": "C.UTF-8", "HOME": folder, **env,
-           **{name: os.environ[name] for name in BUILD_VARIABLES
-              if name in os.environ}}
+           **{name: os.environ[name] for name in words if name in os.environ}}
     deadline = Deadline(time.monotonic() + BUILD_TIME,
                         f"the {BUILD_TIME:.0f} s that a build may take")
     run = run_program(parent, Program(argv, folder, env, BUILD_LIMITS), b"",
@@ -5052,7 +5058,7 @@ def install_requirements(parent, folder, cache):
     if not re.search(rb"^\s*[^\s#]", text, re.MULTILINE):
         wanted = project_dependencies(folder)
     if wanted:
-        build(parent, folder, f"{wanted[-1]} could not be installed",
+        build(parent, folder, f"{wanted[-1]} could not be installed", "pip",
               sys.executable, "-m", "pip", "install", "--no-input",
               "--disable-pip-version-check", "--no-cache-dir",
               "--target", PACKAGES, *wanted)
@@ -5075,9 +5081,14 @@ def project_dependencies(folder):
     import tomllib
     text = read_small(folder, "pyproject.toml")
     try:
-        project = tomllib.loads(text.decode()).get("project", {})
-        return [str(one) for one in project.get("dependencies", [])]
-    except (ValueError, AttributeError, TypeError) as error:
+        needs = tomllib.loads(text.decode()).get("project", {}).get(
+            "dependencies", [])
+        # What begins with a dash would be an option of pip.
+        if not isinstance(needs, list) or not all(
+                isinstance(one, str) and one[:1] != "-" for one in needs):
+            raise TypeError("dependencies must be a list of packages")
+        return needs
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise FaasError("bad_input", f"pyproject.toml cannot be read: {error}"
                         ) from None
 
@@ -5092,17 +5103,17 @@ def install_packages(parent, folder, cache):
         package = json.loads(text or b"{}")
         needs = package.get("dependencies")
         script = (package.get("scripts") or {}).get("build")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise FaasError("bad_input", f"package.json cannot be read: {error}"
                         ) from None
     env = {"npm_config_cache": os.path.join(cache, "npm")}
     if needs:
         locked = os.path.exists(os.path.join(folder, "package-lock.json"))
-        build(parent, folder, "package.json could not be installed",
+        build(parent, folder, "package.json could not be installed", "npm",
               find_tool("node", "npm", "npm"), "ci" if locked else "install",
               "--omit=dev", "--no-audit", "--no-fund", env=env)
     if script:
-        build(parent, folder, "the build script of package.json failed",
+        build(parent, folder, "the build script of package.json failed", "",
               find_tool("node", "npm", "npm"), "run", "build", env=env)
 
 
@@ -5112,20 +5123,27 @@ def compile_go(parent, folder, cache):
     Errors: FaasError bad_input with what the compiler says.
     """
     go = find_tool("go")
+    if {PROGRAM, GO_MAIN} & set(os.listdir(folder)):
+        raise FaasError("bad_input", f"the names {PROGRAM} and {GO_MAIN} are "
+                        "taken: the build makes files of these names")
     if os.path.exists(os.path.join(folder, "fn.go")):
         with open(os.path.join(folder, GO_MAIN), "w") as file:
             file.write(GO_SHIM)
     env = {"GOCACHE": os.path.join(cache, "go-build"), "CGO_ENABLED": "0",
            "GOPATH": os.path.join(cache, "go"), "GOTOOLCHAIN": "local",
-           "XDG_CONFIG_HOME": os.path.join(cache, "config")}
-    steps = [("mod", "tidy"), ("build", "-trimpath", "-ldflags=-s -w", "-o",
-                               PROGRAM, ".")]
+           "XDG_CONFIG_HOME": os.path.join(cache, "config"),
+           "GOWORK": "off"}             # What lies above is not ours.
+    steps = [("build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o",
+              PROGRAM, ".")]
+    if not os.path.exists(os.path.join(folder, "vendor", "modules.txt")):
+        steps.insert(0, ("mod", "tidy"))
     if not os.path.exists(os.path.join(folder, "go.mod")):
         steps.insert(0, ("mod", "init", "main"))
     for step in steps:
         try:
             name = " ".join(word for word in step[:2] if word[0] != "-")
-            build(parent, folder, f"go {name} failed", go, *step, env=env)
+            build(parent, folder, f"go {name} failed", "go", go, *step,
+                  env=env)
         except FaasError as error:
             if GO_MAIN in str(error):           # Our file cannot call theirs.
                 raise FaasError(
@@ -5719,6 +5737,9 @@ class Version(typing.NamedTuple):
 # platform (8.9) deploys and deletes under one lock per name.
 
 
+BUNDLE = ".faas-bundle"     # in a version's folder: the names of its files
+
+
 class Shelf:
     """The versions of all functions: folders, and the row that points.
 
@@ -5772,6 +5793,8 @@ class Shelf:
         fresh = self.path(name, f".new-{os.urandom(6).hex()}")
         try:
             write_files(fresh, files)
+            with open(os.path.join(fresh, BUNDLE), "w") as file:
+                json.dump(sorted(files), file)
             prepare(fresh)
             sync_tree(fresh)
             os.rename(fresh, folder)
@@ -5785,6 +5808,20 @@ class Shelf:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path(name))       # where it was the first
         return digest, folder
+
+    def bundle(self, fn):
+        """Read back what a version was made of, without what was built."""
+        try:
+            with open(os.path.join(fn.folder, BUNDLE)) as file:
+                paths = json.load(file)
+        except FileNotFoundError:       # It was made by an older faas.py.
+            return read_folder(fn.folder, BUILT)
+        files = {}
+        for path in paths:
+            full = os.path.join(fn.folder, path)
+            with open(full, "rb") as file:
+                files[path] = Item(file.read(), os.access(full, os.X_OK))
+        return files
 
     def publish(self, fn, now):
         """Make fn's digest the active version; give fn with its number.
@@ -6442,7 +6479,10 @@ def added(text, by):
     try:
         total = (int(text) if text.lstrip("-").isdigit() else float(text)) + by
         # Lua and JSON know one kind of number; 3.0 is 3 to both.
-        return int(total) if total == int(total) else total
+        total = int(total) if total == int(total) else total
+        if len(str(total)) > 300:
+            raise OverflowError
+        return total
     except (OverflowError, ValueError):         # of what is not finite
         raise FaasError("bad_input", "the sum is no number that JSON can "
                         "carry") from None
@@ -7045,27 +7085,28 @@ MAX_REDIRECTS = 10          # as many as Go's client follows
 
 
 def web_connection(parts, seconds):
-    """Connect to where a URL leads, over a proxy if the environment says so.
+    """Choose the way to a URL, over a proxy if the environment says so.
 
-    `parts` are those of urlsplit. Give the connection, and the target to ask
-    it for. Errors: OSError, ValueError.
+    `parts` are those of urlsplit. Give the connection, not yet made, and the
+    target to ask it for. Errors: ValueError.
     """
     import http.client
+    import urllib.parse
     import urllib.request
     kind = {"http": http.client.HTTPConnection,
             "https": http.client.HTTPSConnection}[parts.scheme]
-    target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
+    # Letters beyond ASCII are escaped; what is escaped already stays so.
+    target = urllib.parse.quote((parts.path or "/") + (
+        "?" + parts.query if parts.query else ""), "%/?:@!$&'()*+,;=-._~")
+    place = parts.netloc.rpartition("@")[2]     # nobody's name and password
     proxy = urllib.request.getproxies().get(parts.scheme)
     if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
-        connection = kind(parts.netloc.rpartition("@")[2], timeout=seconds)
-    else:
-        place = proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
-        connection = kind(place, timeout=seconds)
-        if parts.scheme == "https":
-            connection.set_tunnel(parts.hostname, parts.port)
-        else:
-            target = parts.geturl()
-    connection.connect()
+        return kind(place, timeout=seconds), target
+    connection = kind(proxy.rpartition("//")[2].rpartition("@")[2].rstrip(
+        "/"), timeout=seconds)
+    if parts.scheme == "http":
+        return connection, f"http://{place}{target}"
+    connection.set_tunnel(parts.hostname, parts.port)
     return connection, target
 
 
@@ -7081,10 +7122,12 @@ def web_step(method, url, headers, body, most, end):
         raise ValueError("the url must begin with http:// or https://")
     connection, target = web_connection(
         parts, max(0.001, min(10.0, end - time.monotonic())))
-    alarm = threading.Timer(max(0.0, end - time.monotonic()), hang_up,
-                            [connection.sock])
+    # A proxy may drip too, so the alarm is set before there is a socket.
+    alarm = threading.Timer(max(0.0, end - time.monotonic()),
+                            lambda: hang_up(connection.sock))
     alarm.start()
     try:
+        connection.connect()
         connection.sock.settimeout(None)
         connection.request(method, target, body, headers)
         answer = connection.getresponse()
@@ -7119,7 +7162,7 @@ def without_secrets(headers, here, there):
 
 
 def hang_up(link):
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # None: not there yet
         link.shutdown(socket.SHUT_RDWR)
 
 
@@ -7425,7 +7468,6 @@ class Platform:
         old, limits = self.live.get(fn.name), fn.limits
         most = max(fn.threads, limits.concurrency)
         gate = old.gate if old else Gate(most, limits.queue)
-        gate.most = most
         runs = TONGUES[fn.tongue].runs
         if runs == "process":
             return Live(fn, gate)
@@ -7668,6 +7710,10 @@ class Platform:
                 raise FaasError("bad_input", mask(
                     f"{fn.name} does not start: {story}\n{said}".rstrip(),
                     fn.env)) from None
+            except (OSError, RuntimeError) as error:    # no more threads
+                self.shelf.sweep(fn.name)
+                raise FaasError("unavailable", f"{fn.name} cannot be started "
+                                f"here now: {error}") from None
         try:
             fn = commit()
         except sqlite3.Error:
@@ -7676,6 +7722,7 @@ class Platform:
             raise
         self.live[fn.name] = ready._replace(
             fn=fn, mark=old.mark if old else ())
+        ready.gate.most = max(fn.threads, fn.limits.concurrency)
         if old and old.pool:
             old.pool.retire()
         return fn
@@ -8735,7 +8782,7 @@ def check_guard(door, request, guard="manage"):
     """
     scheme, _, key = request.get("authorization").partition(" ")
     cookie = cookie_of(request) if guard == "key" else ""
-    bearer = scheme == "Bearer" and bool(door.key)
+    bearer = scheme.lower() == "bearer" and bool(door.key)
     if bearer and is_key(door, key.strip()):
         return
     if guard == "key" and (bearer or not (door.key and
@@ -9969,7 +10016,7 @@ def lunar_update(door, request, name):
     changes = {**lunar_changes(value), **lunar_schedule(door, fn, value)}
     if value.get("code") is not None:
         code = lunar_text(value, "code", 1, 1 << 20)
-        files = {**read_folder(fn.folder, without=BUILT),
+        files = {**door.platform.shelf.bundle(fn),
                  **lunar_files(fn.tongue, code)}
         door.platform.deploy(fn.name, files, fn.tongue)
     schedule = changes.pop("schedule", None)
@@ -11765,6 +11812,20 @@ def ask(args, method, path, body=b"", headers={}):
     return taken(*exchange(url, method, path, body, {**headers, **key}))
 
 
+def ask_json(args, kind, method, path, body=b""):
+    """Ask, and read the answer as JSON of a `kind`, list or dict.
+
+    Errors: as ask; FaasError unavailable, where somebody else answers.
+    """
+    try:
+        value = json.loads(ask(args, method, path, body))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, kind):
+        raise FaasError("unavailable", "what answers there is no faas.py")
+    return value
+
+
 def exchange(url, method, path, body=b"", headers={}):
     """Ask once over HTTP; give (status, body). Errors: unavailable."""
     import http.client
@@ -11772,16 +11833,15 @@ def exchange(url, method, path, body=b"", headers={}):
     if not place:
         raise FaasError("bad_input", f"{url[:100]} is no address of the form "
                         "http://HOST:PORT")
-    connection = http.client.HTTPConnection(place[1])
     try:
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        with contextlib.closing(http.client.HTTPConnection(
+                place[1])) as connection:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise FaasError("unavailable", f"{url} does not answer: {error}"
                         ) from None
-    finally:
-        connection.close()
 
 
 def taken(status, body):
@@ -11836,6 +11896,8 @@ def pack(path):
     """
     if os.path.isdir(path):
         return read_folder(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise FaasError("bad_input", f"{path} is neither a folder nor a file")
     data = read_data("@" + path)
     if data[:2] in (b"PK", b"\x1f\x8b") or path.endswith(".tar"):
         return read_bundle(data)
@@ -11923,8 +11985,8 @@ def do_deploy(args):
     bundle = base64.b64encode(pack_tar(pack(args.path))).decode()
     body = {"bundle": bundle, "tongue": args.tongue, "env": env,
             "threads": args.threads, "timeout": args.timeout}
-    fn = json.loads(ask(args, "PUT", function_path(args.name),
-                        json.dumps(body)))
+    fn = ask_json(args, dict, "PUT", function_path(args.name),
+                  json.dumps(body))
     show(args, fn, [[f"{fn['name']} serves version {fn['version']}",
                      fn["tongue"], fn["digest"][:12]]])
 
@@ -12028,7 +12090,7 @@ def do_init(args):
     for path, text in files.items():
         with open(path, "w") as file:
             file.write(text.replace("NAME", name))
-        os.chmod(path, 0o755)
+        os.chmod(path, 0o755 if path.endswith(".sh") else 0o644)
     print(f"Function {name} successfully initialized.\n"
           f"Get started by editing {next(iter(files))}")
 
@@ -12105,7 +12167,7 @@ def rknizzle_invoke(args, url):
 def do_list(args):
     """Print every function that can be called, and what keeps a newer text
     from being it."""
-    functions = json.loads(ask(args, "GET", "/-/functions"))
+    functions = ask_json(args, list, "GET", "/-/functions")
     show(args, functions, [["NAME", "TONGUE", "VERSION", "FROM", "NOTE"]] + [
         [fn["name"], fn["tongue"], fn["version"] or "-", fn["source"],
          fn["note"].partition("\n")[0]] for fn in functions])
@@ -12135,8 +12197,8 @@ def do_logs(args):
 
 def do_versions(args):
     """Print a function's versions, the newest first."""
-    versions = json.loads(ask(args, "GET",
-                              function_path(args.name, "/versions")))
+    versions = ask_json(args, list, "GET",
+                        function_path(args.name, "/versions"))
     show(args, versions, [["VERSION", "TONGUE", "DIGEST", "CREATED", ""]] + [
         [one["number"], one["tongue"], one["digest"][:12],
          datetime.datetime.fromtimestamp(one["created"]).isoformat(
@@ -12146,8 +12208,8 @@ def do_versions(args):
 
 def do_rollback(args):
     """Let another version serve; the text of each is still there."""
-    fn = json.loads(ask(args, "POST", function_path(args.name, "/rollback"),
-                        json.dumps({"version": args.version})))
+    fn = ask_json(args, dict, "POST", function_path(args.name, "/rollback"),
+                  json.dumps({"version": args.version}))
     show(args, fn, [[f"{fn['name']} serves version {fn['version']}"]])
 
 
@@ -12159,7 +12221,7 @@ def do_delete(args):
 def do_schedule(args):
     """List the schedules, or set or remove one."""
     if not args.name:
-        schedules = json.loads(ask(args, "GET", "/schedule"))
+        schedules = ask_json(args, dict, "GET", "/schedule")
         show(args, schedules, [["NAME", "SCHEDULE"], *schedules.items()])
     elif args.remove or args.expression:
         print(ask(args, "DELETE" if args.remove else "POST",

@@ -2,8 +2,11 @@
 
 import http
 import re
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 import faas
 
@@ -46,6 +49,12 @@ def test_a_failure_carries_its_kind_its_sentence_and_its_detail():
     assert (error.kind, str(error), error.detail) == (
         "crashed", "it exited", b"the tail")
     assert faas.FaasError("crashed", "it exited").detail == b""
+    assert faas.FaasError("crashed", "it exited").line == 0     # not known
+
+
+def test_a_sentence_is_text_whatever_a_function_put_into_it():
+    sentence = str(faas.FaasError("crashed", "bad input \udcff\ud800 \u00e9"))
+    assert sentence == "bad input ?? \u00e9" and sentence.encode()
 
 
 def test_every_failure_in_the_book_is_of_a_kind_in_the_table():
@@ -95,6 +104,28 @@ def test_a_reserved_word_is_one_that_a_function_could_have_been_called():
 # 2.3 Limits
 
 
+def test_every_word_that_is_reserved_is_a_name():
+    """Else it would protect nothing; and fn is rknizzle's first function."""
+    for word in faas.RESERVED:
+        assert faas.check_name(word) == word
+    assert "fn" not in faas.RESERVED
+
+
+def test_ids_sort_by_time_and_two_processes_do_not_agree():
+    ids = [faas.new_id(now) for now in (0.0, 0.001, 1.0, 1e9, 4e9)]
+    assert ids == sorted(ids) and {len(one) for one in ids} == {20}
+    assert len({faas.new_id(1.0) for _ in range(1000)}) == 1000
+    said = subprocess.run([sys.executable, "-c", "import faas\n"
+                           "print(faas.new_id(1.0))"], cwd=ROOT, text=True,
+                          capture_output=True, check=True).stdout.strip()
+    assert said[:12] == faas.new_id(1.0)[:12] and said != faas.new_id(1.0)
+
+
+def test_an_id_is_a_name_so_that_it_can_stand_for_one():
+    for now in 0.0, 1.5, 4e9:
+        assert faas.check_name(faas.new_id(now))
+
+
 def test_every_limit_is_a_bound():
     for name, value in faas.Limits()._asdict().items():
         assert 0 < value < float("inf"), name
@@ -114,7 +145,7 @@ def test_limits_cross_json_unchanged():
 
 
 @pytest.mark.parametrize("noun", [
-    faas.Call("shout"), faas.Result(), faas.Limits(),
+    faas.Call("shout"), faas.Result(), faas.Limits(), faas.Settings(),
     faas.Function("shout", "script", "functions/shout")])
 def test_a_noun_cannot_be_changed_on_its_way(noun):
     with pytest.raises(AttributeError):
@@ -125,6 +156,14 @@ def test_a_call_needs_no_more_than_a_name():
     call = faas.Call("shout")
     assert (call.body, call.method, call.path, call.trigger) == (
         b"", "POST", "/", "http")
+    assert (call.raw, call.query, call.more, call.gone()) == (
+        "", "", (), False)      # its body is whole, and its caller there
+
+
+def test_settings_ask_for_nothing_unless_their_owner_does():
+    assert not any(faas.Settings())
+    fn = faas.Function("shout", "script", "functions/shout")
+    assert (fn.settings, fn.id, fn.env) == (faas.Settings(), "", {})
 
 
 def test_a_result_is_a_success_unless_it_says_otherwise():

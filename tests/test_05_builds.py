@@ -299,7 +299,7 @@ def test_a_go_module_beside_a_function_is_built_with_it(faas):
     folder = faas.data / "shelf" / "words" / fn["digest"]
     assert os.access(folder / PROGRAM, os.X_OK)
     assert set(os.listdir(folder)) == {"fn.go", "go.mod", "words", PROGRAM,
-                                       "faas_main.go"}
+                                       "faas_main.go", ".faas-bundle"}
 
 
 PLAIN = """package main
@@ -451,3 +451,32 @@ def test_a_kill_in_the_middle_of_a_build_leaves_no_version(
     assert deployed(faas, "cut", versioned(builds, "two"))["version"] == (
         len(before) + 1)
     assert faas.post("/cut").body == b"two\n"
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ('dependencies = "requests"', b"must be a list of packages"),
+    ('dependencies = ["--target=/tmp"]', b"must be a list of packages"),
+    ("a = " + "[" * 5000, b"pyproject.toml cannot be read")])
+def test_a_pyproject_that_would_mislead_pip_is_refused(faas, text, sentence):
+    answer = faas.upload("misled", {
+        "main.py": "", "pyproject.toml": f"[project]\n{text}\n"},
+        env="server")
+    assert answer.status == 400 and sentence in answer.body
+
+
+def test_a_package_json_without_end_is_refused(faas):
+    answer = faas.upload("deep", {
+        "index.js": "", "package.json": '{"name": "fn", "a": ' + "[" * 200_000},
+        env="nodejs")
+    assert answer.status == 400 and b"package.json cannot" in answer.body
+
+
+@needs_go
+def test_what_lies_above_the_data_folder_does_not_matter_to_go(server):
+    faas = server()
+    (faas.home / "go.work").write_text("go 1.20\n")
+    (faas.home / ".git").mkdir()
+    (faas.home / ".git" / "HEAD").write_text("junk")
+    assert faas.upload("above", {"fn.go": PLAIN}, env="go").status == 200
+    assert faas.upload("taken", {"fn.go": PLAIN, "faas_main.go": ""},
+                       env="go").status == 400

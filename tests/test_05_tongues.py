@@ -1246,7 +1246,8 @@ def test_a_build_sees_what_the_machine_needs_and_none_of_our_secrets(
     monkeypatch.setenv("OUR_SECRET", "s3cr3t-4711")
     monkeypatch.setenv("GOPROXY", "off")
     with pytest.raises(FaasError) as error:
-        book.build(book.HERE, str(tmp_path), "it failed", "/bin/sh", "-c",
+        book.build(book.HERE, str(tmp_path), "it failed", "go",
+                   "/bin/sh", "-c",
                    "env; pwd; exit 9", env={"CGO_ENABLED": "0"})
     said = str(error.value)
     assert said.startswith("it failed (sh exited with status 9):\n")
@@ -1258,7 +1259,8 @@ def test_a_build_sees_what_the_machine_needs_and_none_of_our_secrets(
 
 def test_both_ends_of_what_a_build_said_are_told(tmp_path):
     with pytest.raises(FaasError) as error:
-        book.build(book.HERE, str(tmp_path), "it failed", "/bin/sh", "-c",
+        book.build(book.HERE, str(tmp_path), "it failed", "go",
+                   "/bin/sh", "-c",
                    "seq 10000; exit 1")
     lines = str(error.value).splitlines()
     assert lines[1:] == [*map(str, range(1, 13)), "...",

@@ -723,16 +723,6 @@ def test_the_shelf_knows_when_a_function_came(shelf):
     assert shelf.known("f").digest == digest and shelf.known("g") is None
 
 
-def test_ids_sort_by_time_and_two_processes_do_not_agree():
-    ids = [new_id(now) for now in (0.0, 0.001, 1.0, 1e9, 4e9)]
-    assert ids == sorted(ids) and {len(one) for one in ids} == {20}
-    assert len({new_id(1.0) for _ in range(1000)}) == 1000
-    said = subprocess.run([sys.executable, "-c", "import faas\n"
-                           "print(faas.new_id(1.0))"], cwd=ROOT, text=True,
-                          capture_output=True, check=True).stdout.strip()
-    assert said[:12] == new_id(1.0)[:12] and said != new_id(1.0)
-
-
 # A data folder that an older faas.py has left, from before there were ids,
 # settings and the statuses of answers.
 

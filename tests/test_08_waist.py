@@ -1207,6 +1207,61 @@ def test_what_is_not_there_is_not_found_and_remembered(platform):
     assert {key[0] for key in platform.counters.calls} == {""}
 
 
+def test_who_polls_until_a_deploy_is_there_does_not_undo_it(platform):
+    """To find nothing takes a moment, in which something may come."""
+    platform, ended = platform(), threading.Event()
+
+    def poll():
+        while not ended.is_set():
+            with contextlib.suppress(FaasError):
+                platform.find("x")
+    pollers = [threading.Thread(target=poll) for _ in range(3)]
+    for one in pollers:
+        one.start()
+    try:
+        for number in range(15):
+            platform.deploy("x", shell(f"printf {number}"))
+            assert platform.invoke(Call("x")).body == b"%d" % number
+            platform.delete("x")
+            assert platform.invoke(Call("x")).kind == "not_found"
+    finally:
+        ended.set()
+        for one in pollers:
+            one.join(20)
+
+
+def test_a_folder_that_comes_and_goes_is_found_or_not(platform, tmp_path):
+    platform, ended, seen = platform(), threading.Event(), []
+    here, away = tmp_path / "functions" / "f", tmp_path / "away"
+    away.mkdir()
+    (away / "fn.sh").write_text("#!/bin/sh\nprintf here\n")
+
+    def call():
+        while not ended.is_set():
+            try:
+                result = platform.invoke(Call("f"))
+                seen.append((result.kind, result.body))
+            except Exception as error:      # which is what must not happen
+                seen.append((repr(error), b""))
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for one in callers:
+        one.start()
+    for _ in range(10):
+        before = len(seen)
+        away.rename(here)
+        eventually(lambda: ("ok", b"here") in seen[before:])
+        before = len(seen)
+        here.rename(away)
+        eventually(lambda: "not_found" in dict(seen[before:]))
+    ended.set()
+    for one in callers:
+        one.join(20)
+    # In the moment of the move a text may be there, and its folder not.
+    assert {kind for kind, _ in seen} <= {"ok", "not_found", "crashed",
+                                          "denied"}
+    assert [one.number for one in platform.shelf.versions("f")] == [1]
+
+
 def test_scripts_folders_and_uploads_are_listed_by_name(platform, tmp_path):
     platform = platform()
     platform.deploy("uploaded", bundle("def fn(i): pass"))
