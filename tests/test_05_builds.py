@@ -299,7 +299,7 @@ def test_a_go_module_beside_a_function_is_built_with_it(faas):
     folder = faas.data / "shelf" / "words" / fn["digest"]
     assert os.access(folder / PROGRAM, os.X_OK)
     assert set(os.listdir(folder)) == {"fn.go", "go.mod", "words", PROGRAM,
-                                       "faas_main.go", ".faas-bundle"}
+                                       "faas_main.go"}
 
 
 PLAIN = """package main

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -1410,3 +1411,26 @@ def test_the_command_line_lists_the_note(server):
     assert fn["note"].startswith("the newest edit does not work")
     assert "ZeroDivisionError" in fn["note"]
     assert b"the newest edit does not work" in faas.get("/logs/f").body
+
+
+def test_a_version_gives_back_what_it_was_deployed_with(tmp_path):
+    files = {"fn.sh": Item(b"date", True), ".data/a": Item(b"A"),
+             "node_modules/k": Item(b"1")}
+    with Platform(str(tmp_path)) as platform:
+        fn = platform.deploy("f", files)
+        (pathlib.Path(fn.folder) / "built").write_text("by a build")
+        assert platform.shelf.bundle(fn) == files
+
+
+def test_a_build_cannot_make_a_version_give_back_what_is_not_its_own(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("ours")
+    with Platform(str(tmp_path)) as platform:
+        fn = platform.deploy("f", {"fn.sh": Item(b"date", True),
+                                   "a": Item(b"1")})
+        changed = pathlib.Path(fn.folder) / "a"
+        changed.unlink()
+        for act in lambda: changed.symlink_to(secret), changed.unlink:
+            act()
+            with pytest.raises(FaasError, match="has taken 'a' away"):
+                platform.shelf.bundle(fn)
