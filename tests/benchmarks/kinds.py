@@ -172,6 +172,7 @@ def main():
     parser.add_argument("--markdown", action="store_true",
                         help="print the block for docs/functions.md")
     args = parser.parse_args()
+    where = run.machine()           # before it gives processors away
     faas.share_processor()
     with tempfile.TemporaryDirectory(prefix="faas-kinds-") as home, (
             faas.Platform(home)) as platform:
@@ -181,10 +182,10 @@ def main():
         rows = list(rows_of(platform, names, found))
     if args.markdown:
         rows.insert(1, ("---",) * len(rows[0]))
-        print(f"Measured on {run.machine()}\n")
+        print(f"Measured on {where}\n")
         print("\n".join(f"| {' | '.join(row)} |" for row in rows))
         return
-    print(run.machine() + "\n")
+    print(where + "\n")
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in
