@@ -2843,6 +2843,15 @@ BUILT = frozenset([PACKAGES, PROGRAM, GO_MAIN])
 # of its dates. It is written once, but for what Lua does itself (5.6): python
 # calls it where it stands, lua over the worker's frames (chapter 4).
 #
+#       what                        lua                  python
+#       kv, env, http, log          asks the platform    asks the platform
+#       crypto, url, time, base64,  asks the platform,   computes it in its
+#       random, router              which computes it    own process
+#       strings, json               has them itself      has them itself
+#
+# Only the first row needs the platform: its database, its secrets, its name.
+# Lua asks for the second because it has no hash functions and no dates.
+#
 # So all that goes in and out is what JSON can carry. Text is str; bytes that
 # are no UTF-8 are lone surrogates (5.2). To fail is a ValueError with a
 # sentence, which lua gets as `nil, sentence`. And since lua's calls run in the
@@ -5737,6 +5746,22 @@ class Version(typing.NamedTuple):
 # A folder without a row is harmless, and sweep() removes it at the next
 # start. A row without a folder would be a function that cannot start: so the
 # platform (8.9) deploys and deletes under one lock per name.
+
+
+# What the Shelf can be asked to do, and what each of it changes:
+#
+#       place             a folder, before anybody knows of it
+#       publish           the rows: a new version, and the pointer to it
+#       activate          the pointer
+#       configure         variables and Settings
+#       forget_version    a row, then its folder
+#       remove            all rows of a function, then its folders
+#       sweep             folders that no row knows
+#       bundle            nothing: it reads a version's files back
+#
+# Rows go before folders where something is deleted, and after them where
+# something is made: so a crash in between leaves a folder too many, and never
+# a row too many.
 
 
 class Shelf:
@@ -10379,8 +10404,11 @@ def lunar_nothing(door, request, rest=""):
 
 # 10.6 Our own ---------------------------------------------------------------
 #
-# What the older APIs cannot say: versions, rollback, executions. The command
-# line of chapter 17 is a client of these routes.
+# What the older APIs cannot say, or only one of them can: a function of any
+# tongue with threads, variables and a timeout in one request; versions and
+# rollback; executions of all functions; and a call in the name of the command
+# line or of cron, which is recorded as such. The command line of chapter 17 is
+# a client of these routes, and has no other way in.
 #
 #       $ curl -X POST http://localhost:8080/-/functions/echo/rollback \
 #              -d '{"version": 1}'
@@ -12091,6 +12119,16 @@ def invoke_here(args, body):
 #       invoke name: fn
 #       $ faas invoke fn
 #       Response: {"hello":"world"}
+
+# Its init knew JavaScript only. Ours writes the least function of a tongue, and
+# a fn.yaml beside it, which for all but `node` is no more than the sign that
+# this folder is one to build:
+#
+#       --lang node       node       index.js package.json
+#       --lang python     python     main.py
+#       --lang lua        lua        main.lua
+#       --lang sh         binary     fn.sh
+#       --lang go         go         fn.go go.mod
 
 HELLO = {           # what `faas init` writes, for each language
     "node": {"index.js": """module.exports = (context, cb) => {

@@ -466,7 +466,8 @@ def test_a_pyproject_that_would_mislead_pip_is_refused(faas, text, sentence):
 
 def test_a_package_json_without_end_is_refused(faas):
     answer = faas.upload("deep", {
-        "index.js": "", "package.json": '{"name": "fn", "a": ' + "[" * 200_000},
+        "index.js": "",
+        "package.json": '{"name": "fn", "a": ' + "[" * 200_000},
         env="nodejs")
     assert answer.status == 400 and b"package.json cannot" in answer.body
 
