@@ -12120,9 +12120,9 @@ def invoke_here(args, body):
 #       $ faas invoke fn
 #       Response: {"hello":"world"}
 
-# Its init knew JavaScript only. Ours writes the least function of a tongue, and
-# a fn.yaml beside it, which for all but `node` is no more than the sign that
-# this folder is one to build:
+# Its init knew JavaScript only. Ours writes the least function of a tongue,
+# and a fn.yaml beside it, which for all but `node` is no more than the sign
+# that this folder is one to build:
 #
 #       --lang node       node       index.js package.json
 #       --lang python     python     main.py
