@@ -9133,6 +9133,9 @@ def send_rest(client, response, minor):
 def has_left(client):
     """Tell whether a client has closed its end, without reading from it.
 
+    TCP does not tell whether he still listens, so who has said his last word
+    counts as gone, as he does for nginx.
+
     >>> ours, theirs = socket.socketpair()
     >>> has_left(ours), theirs.close(), has_left(ours)
     (False, None, True)
