@@ -187,8 +187,9 @@ def server(tmp_path):
     finally:
         for faas in running:
             faas.kill()         # does nothing to one that has ended
-    for faas in started:        # What no chapter foresaw ends in one of these.
-        assert "Traceback (most recent" not in faas.output, faas.output
+    for faas in started:        # What no chapter foresaw ends in a traceback.
+        if faas.home.exists():      # A test may have moved it.
+            assert "Traceback (most recent" not in faas.output, faas.output
 
 
 @pytest.fixture

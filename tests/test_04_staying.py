@@ -711,7 +711,7 @@ def test_a_worker_that_does_not_read_the_call_runs_out_of_time():
     worker = Worker(HERE, by_hand("say(b'H', 0); stay()"), soon())
     error = ask(worker, bytes(5 << 20), soon(0.5)).error
     assert (error.kind, str(error)) == (
-        "timeout", "its worker did not read the call within 0.5 s")
+        "timeout", "its worker did not read what it was told within 0.5 s")
     assert not os.path.exists(f"/proc/{worker.pid}")
 
 
@@ -879,7 +879,7 @@ def test_a_worker_that_asks_and_does_not_read_meets_its_deadline():
         """), soon(), told)
     error = ask(worker, deadline=soon(0.5)).error
     assert (error.kind, str(error)) == (
-        "timeout", "its worker did not read the call within 0.5 s")
+        "timeout", "its worker did not read what it was told within 0.5 s")
     assert not worker.alive and not os.path.exists(f"/proc/{worker.pid}")
 
 
