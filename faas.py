@@ -1541,6 +1541,7 @@ def obey(frame, fds, programs):
 def nursery_main(channel, processors):
     """Be the nursery: fork and end as asked, until the platform is gone."""
     import ctypes
+    import gc
     import importlib
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.sched_setaffinity(0, processors)
@@ -1548,6 +1549,9 @@ def nursery_main(channel, processors):
     fence = fence_in(FENCE)
     for name in COMMON:
         importlib.import_module(name)
+    # What is here now, stays: no collection need look at it again, and so no
+    # fork gets a copy of a page because its collector has touched it.
+    gc.freeze()
     control, programs = socket.socket(fileno=channel), set()
     reader = FrameReader(most=1 << 24)      # 100 variables of 10 kB, and room
     try:
@@ -6798,7 +6802,7 @@ def go_capitals(name):
 
 # What no header can hold: control characters, and surrogates that stand for
 # no byte (4.1).
-UNSPEAKABLE = "[\x00-\x08\x0a-\x1f\x7f\ud800-\udc7f\udd00-\udfff]"
+UNSPEAKABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udc7f\udd00-\udfff]")
 
 
 def clean_headers(headers, tongue):
@@ -6814,20 +6818,27 @@ def clean_headers(headers, tongue):
     """
     clean = {}
     for name, value in headers.items() if isinstance(headers, dict) else ():
-        values = value if isinstance(value, (list, tuple)) else [value]
-        if may_choose(tongue, name.lower()) and all(
-                isinstance(text, str) and not re.search(UNSPEAKABLE, text)
-                for text in values):
+        if may_choose(tongue, name) and can_be_said(value):
             clean[go_capitals(name.lower())] = value
     return clean
 
 
+def can_be_said(value):
+    """Tell whether a value, or each of several, can stand in a header."""
+    if isinstance(value, str):
+        return not UNSPEAKABLE.search(value)
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(one, str) and can_be_said(one) for one in value)
+
+
+@functools.lru_cache(maxsize=1024)
 def may_choose(tongue, name):
-    """Tell whether a function may set a header; its name in lower case.
+    """Tell whether a function may set a header of this name.
 
     >>> may_choose(TONGUES["lua"], "lab"), may_choose(TONGUES["go"], "lab")
     (True, False)
     """
+    name = name.lower()
     if name == "content-length":
         return tongue.runs == "server"      # It was read as such (5.9).
     if name in HOP_BY_HOP or not re.fullmatch("[a-z0-9!#$%&'*+.^_`|~-]+",
@@ -6925,6 +6936,19 @@ class Stream:
             self.ended = True
             self.pieces.close()
             self.at_end(self.size, error)
+
+
+def give_back(after):
+    """Undo what was taken for a call, the last first.
+
+    >>> taken = [lambda: print("gate"), lambda: print("worker")]
+    >>> give_back(taken), taken
+    worker
+    gate
+    (None, [])
+    """
+    while after:
+        after.pop()()
 
 
 def whole(result):
@@ -7904,22 +7928,26 @@ class Platform:
     # place behind the gate, the count of running calls. A `with` block would
     # give back when the function returns, and for an answer that is still
     # coming that is too early: its worker would be lent to the next call while
-    # this one still reads from it. So what is to be given back is a list, an
-    # ExitStack; pop_all() takes it out of the `with` and hands it to the
-    # Stream. Whoever has a Stream has to close it: that is the one duty that
-    # leaves this chapter (9.5 does it in a `finally`).
+    # this one still reads from it. So what is to be given back is a list of
+    # functions, `after`. It is worked off, the last first, when the Result is
+    # there; or it travels with the Stream, and is worked off at its end.
+    # Whoever has a Stream has to close it: that is the one duty that leaves
+    # this chapter (9.5 does it in a `finally`). contextlib.ExitStack is such a
+    # list too, and costs more than all else in this section.
 
     def invoke(self, call):
         """Answer one Call, whatever happens, and remember it.
 
         Errors: none; a failure is the Result's kind and sentence.
         """
-        with contextlib.ExitStack() as after:
-            with self.turn:
-                self.running += 1
-            after.callback(self.left)
+        with self.turn:
+            self.running += 1
+        after = [self.left]
+        try:
             return self.answer(call, time.time(), Trace(time.monotonic()),
                                after)
+        finally:
+            give_back(after)
 
     def left(self):
         with self.turn:
@@ -7942,12 +7970,15 @@ class Platform:
         if not run.more:
             remember(run, result, len(result.body))
             return result
-        later = after.pop_all()
+        later = after[:]
+        after.clear()               # The Stream has it now.
 
         def at_end(size, error):
-            with later:
+            try:
                 end = run._replace(error=error)
                 remember(end, result_of(end, fn, ident, {}), size)
+            finally:
+                give_back(later)
         return result._replace(more=Stream(run.more, at_end))
 
     def attempt(self, call, ident, trace, after):
@@ -7965,7 +7996,7 @@ class Platform:
                 live.gate.enter(deadline)
             finally:
                 trace.mark("queue", time.monotonic())
-            after.callback(live.gate.leave)
+            after.append(live.gate.leave)
             fn, run = self.run(call, live, ident, deadline, trace, after)
             trace.mark("run", time.monotonic())
             return fn, checked_status(run)
@@ -8012,7 +8043,8 @@ class Platform:
                 run = worker.ask(meta, call.body, deadline)
             finally:
                 if run.more:
-                    after.callback(live.pool.give_back, worker)
+                    after.append(functools.partial(live.pool.give_back,
+                                                   worker))
                 else:
                     live.pool.give_back(worker)
             if run.start:
@@ -8024,7 +8056,8 @@ class Platform:
         if fn.id and fn.id not in self.ids:
             return              # It was deleted, with all that it ever did.
         story = story_of(fn, run.error) if run.error else ""
-        text = mask(log_text(call, fn, run, story), fn.env)
+        text = log_text(call, fn, run, story)
+        text = text and mask(text, fn.env)
         if fn.folder and (text or fn.tongue == "script"):
             try:
                 self.logs.append(fn.name, started, text)
@@ -8430,17 +8463,18 @@ class RequestReader:
                                     f"{most} bytes that are taken here")
             self.expect(request)
             self.body_from, self.taken = self.now, len(self.held)
-            request = request._replace(peer=self.peer, gone=self.gone)
             if length is None or len(self.held) < length:
                 yield from self.long_body(request, length, most)
             else:
                 body = yield from self.exactly(length)
-                self.ready.append(request._replace(body=body))
+                self.ready.append(request._replace(
+                    body=body, peer=self.peer, gone=self.gone))
             self.body_from, self.since = None, self.now
             self.expecting = False
 
     def long_body(self, request, length, most):
         """Read a body whose end is not here yet."""
+        request = request._replace(peer=self.peer, gone=self.gone)
         early, body = self.early(request), bytearray()
         self.handing_on = early
         if early:
@@ -8584,8 +8618,10 @@ def response_encode(response, keep_alive=True, head_only=False, date="",
     lines = [f"HTTP/1.1 {response.status} "
              f"{REASONS.get(response.status, 'Unknown')}"]
     for name, value in response.headers.items():
-        values = (value,) if isinstance(value, str) else value
-        lines += [f"{name}: {text}" for text in values]
+        if isinstance(value, str):
+            lines.append(f"{name}: {value}")
+        else:
+            lines += [f"{name}: {one}" for one in value]
     empty = response.status in (204, 304)           # RFC 9110, 15.4.5
     if response.more and "Content-Length" not in response.headers:
         if minor:                   # HTTP/1.0 knows no chunks: 9112, 6.1
@@ -8661,6 +8697,10 @@ def server_timing(result):
     return ", ".join(([result.start] if result.start else []) + spans)
 
 
+# What tells where an answer comes from is not for the function to say.
+TRAIL = frozenset(["x-execution-id", "server-timing", "x-function-version"])
+
+
 def result_response(result):
     """Turn a Result into a Response.
 
@@ -8677,9 +8717,8 @@ def result_response(result):
     if result.kind != "ok":
         return error_response(
             FaasError(result.kind, result.sentence, result.body), trail)
-    ours = {name.lower() for name in trail}
     headers = {name: value for name, value in result.headers.items()
-               if name.lower() not in ours}
+               if name.lower() not in TRAIL}
     return Response(result.status, result.body, {**headers, **trail},
                     result.more)
 
@@ -11731,6 +11770,9 @@ def return_memory():
     no later.
     """
     import ctypes
+    import gc
+    gc.collect()
+    gc.freeze()             # The book's own objects outlive every collection.
     with contextlib.suppress(AttributeError):       # musl has none
         ctypes.CDLL(None).malloc_trim(0)
 
