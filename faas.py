@@ -154,7 +154,7 @@ The file's own rules
 __version__ = "0.1"
 
 # Python keeps the syntax tree of a script for as long as the script runs: of
-# this file that is 7 MB, more than all the rest of it needs. A module's tree
+# this file that is 18 MB, more than all the rest of it needs. A module's tree
 # is dropped, and its compiled form is kept on disk. So, run as a script, the
 # file turns itself into a module, by starting once more before it has begun.
 
@@ -11765,7 +11765,7 @@ def start_schedules(args, platform):
 def return_memory():
     """Give the heap's holes back to the kernel, where libc can.
 
-    The first start compiles this file, which takes 7 MB for a moment and
+    The first start compiles this file, which takes 18 MB for a moment and
     leaves them as holes. glibc keeps holes for later; an idle platform has
     no later.
     """
