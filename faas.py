@@ -4786,12 +4786,12 @@ class Visitor:
             return link.sendall(body)
 
         def pump():
-            taken = True
+            read_on = True
             try:
                 for piece in itertools.chain([body], meta["more"]):
-                    if taken and piece:
-                        taken = try_to_send(link, spell(piece))
-                if taken:
+                    if read_on and piece:
+                        read_on = try_to_send(link, spell(piece))
+                if read_on:
                     try_to_send(link, spell(b""))
             except FaasError as error:      # The client is gone, or raves.
                 self.lost = error
@@ -7029,10 +7029,10 @@ def mask_members(value, env={}):
     """
     if isinstance(value, dict):
         return {name: "[REDACTED]" if SECRET_WORD.search(name)
-                else mask_members(member, env)
-                for name, member in value.items()}
+                else mask_members(inner, env)
+                for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [mask_members(member, env) for member in value]
+        return [mask_members(inner, env) for inner in value]
     return mask(value, env) if isinstance(value, str) else value
 
 
@@ -10018,14 +10018,14 @@ def lunar_body(request):
 
 
 def lunar_name(platform, label):
-    """Make a name of a label: one that can be a path, and is not taken."""
+    """Make a name of a label: one that can be a path, and is free."""
     name = re.sub("[^A-Za-z0-9._-]+", "-", label).strip("-._")[:56] or "fn"
-    taken = RESERVED | set(platform.ids) | set(
+    in_use = RESERVED | set(platform.ids) | set(
         os.listdir(platform.functions)) | {
         fn.name for fn in platform.shelf.functions()}
     more = (f"{name}-{number}" for number in itertools.count(2))
     return next(one for one in itertools.chain([name], more)
-                if one not in taken)
+                if one not in in_use)
 
 
 def lunar_files(tongue, code):
@@ -10579,8 +10579,8 @@ def own_openapi(door, request):
 # Words for schemas: `record` is an object with such members, `exactly` one
 # with no others, `maybe` lets null pass, `listed` is an array.
 
-TEXT, FLAG, COUNT = ({"type": name} for name in
-                     ("string", "boolean", "integer"))
+TEXT, FLAG = {"type": "string"}, {"type": "boolean"}
+COUNT = {"type": "integer"}
 NUMBER = {"type": "number"}
 OPEN = {"type": "object", "additionalProperties": True}
 TYPED_TEXT = "text/plain"
@@ -10662,11 +10662,22 @@ LUNAR_CHANGE = {**record(
     save_response=maybe(FLAG), retention_days={"enum": [*LUNAR_DAYS, None]},
     cron_schedule=maybe(TEXT), cron_status={
         "enum": ["active", "paused", None]}), "minProperties": 1}
+
+
+def tongues_of_one_text():
+    """List the tongues whose functions may be a single file.
+
+    >>> tongues_of_one_text()
+    ['binary', 'python3', 'go', 'lua', 'python']
+    """
+    return [name for name, tongue in TONGUES.items()
+            if tongue.text in tongue.marks]
+
+
 LUNAR_NEW = record(
     "name code", name={**TEXT, "minLength": 1, "maxLength": 100},
     description=maybe({**TEXT, "maxLength": 500}),
-    tongue={"enum": [name for name, tongue in TONGUES.items()
-                     if tongue.text in tongue.marks] + [None]},
+    tongue={"enum": [*tongues_of_one_text(), None]},
     code={**TEXT, "minLength": 1})
 LUNAR_DIFF = exactly(old_version=SIZE, new_version=SIZE, diff=listed(exactly(
     "old_line new_line", old_line=SIZE, new_line=SIZE, content=TEXT,
