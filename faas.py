@@ -7933,7 +7933,7 @@ class Platform:
     # there; or it travels with the Stream, and is worked off at its end.
     # Whoever has a Stream has to close it: that is the one duty that leaves
     # this chapter (9.5 does it in a `finally`). contextlib.ExitStack is such a
-    # list too, and costs more than all else in this section.
+    # list too; for two entries it takes 2.4 us, and a plain one 0.2.
 
     def invoke(self, call):
         """Answer one Call, whatever happens, and remember it.
