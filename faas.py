@@ -16,24 +16,24 @@ on the standard library alone, and in the order in which one would invent it.
 The life of one call
 --------------------
 
-      curl        cron       you
-        |           |         |
-     +------+   +------+   +-----+
-     | HTTP |   | time |   | CLI |     doors (9, 10, 11, 17):
-     +------+   +------+   +-----+     bytes, a clock or argv -> Call
-         \          |        /
-          v         v       v
-        +---------------------+        the narrow waist (8):
-        |  invoke(call)       |        look up, admit, run, remember
-        +---------------------+
-         /          |         \
-  +----------+  +--------+  +--------+
-  |  shelf   |  | runner |  | memory |    versions on disk (6)
-  +----------+  +--------+  +--------+    what happened yesterday (7)
-                    |
-   one process per call (3), a warm worker (4), or a server (5)
-                    |
-          the user's function (5), in one of nine tongues
+   curl       sensor    a service     cron       you
+     |           |          |           |          |
+  +------+   +------+   +------+    +------+   +-----+
+  | HTTP |   | CoAP |   | gRPC |    | time |   | CLI |   doors (9, 10, 11,
+  +------+   +------+   +------+    +------+   +-----+   14, 15, 17): bytes,
+       \         \          |          /         /       a clock or argv
+        v         v         v         v         v        -> Call
+     +---------------------------------------------+
+     |                invoke(call)                 |     the narrow waist (8):
+     +---------------------------------------------+     look up, admit, run,
+          /                 |                 \          remember
+     +---------+      +----------+      +----------+
+     |  shelf  |      |  runner  |      |  memory  |     versions on disk (6),
+     +---------+      +----------+      +----------+     yesterday (7)
+                            |
+       one process per call (3), a warm worker (4), or a server (5)
+                            |
+              the user's function (5), in one of nine tongues
 
 Above the waist, everything only translates. Below it, nothing has heard of
 HTTP, but for the one tongue whose functions speak it themselves. A new door
@@ -72,6 +72,11 @@ Vocabulary: one name, one meaning
     ticket    one caller's place where calls wait
     live      a fn with its gate and its pool: ready to be called
     door      what turns bytes into a Call, and a Result into bytes
+    peer      the address of who is at the other end of a door
+    mid       a CoAP message's number                e.g. 0x7d34
+    observer  a peer that is told of each new result of a fn
+    watcher   what the platform tells of each new result
+    crew      threads that wait for a door's calls
     face      the door's imitation of one older platform's API
     now       seconds on some clock, handed in by whoever called
     deadline  a point on the clock that only goes forward
@@ -90,10 +95,12 @@ Contents
      9  The HTTP door             where does the web end?
     10  Five faces                how can one platform speak five APIs?
     11  Time                      who calls when nobody calls?
+    14  The CoAP door             what fits into 32 bytes?
+    15  The gRPC door, bottom up  what is under a remote call?
     17  Switching it on           from argv to a running platform
 
-The numbers 12 to 16 are kept for chapters that are not written yet: a durable
-queue, containers, CoAP, gRPC, and an event loop for speed.
+The numbers 12, 13 and 16 are kept for chapters that are not written yet: a
+durable queue, containers, and an event loop for speed.
 
 Each chapter opens with its question and closes with three things to try, the
 roads not taken, and what the real world does. After chapter 8 you own a whole
@@ -126,6 +133,9 @@ Security promises, each with a test of its name in tests/test_promises.py
     S11  A deploy that answered 2xx is on disk; a crash leaves the old
          version or the new one.
     S12  Stopping leaves no process and no half-written file.
+    S13  The CoAP door amplifies nobody's attack without bound: what it sends
+         to an address that is not this machine's has a budget, and what it
+         sends beyond that is no larger than what it answers.
 
 (S10, that an accepted asynchronous call survives a crash, needs the durable
 queue of chapter 12.)
@@ -137,8 +147,8 @@ It is no wall against hostile code, nor between functions: a function runs as
 the user who started the platform, may read what that user may read, and on
 loopback may manage the platform as that user may. It runs no containers: a
 Dockerfile is refused. Of FaaS-Go's modules, `ai` and `email` are missing. It
-speaks no TLS; put a proxy in front of it. It runs on one machine, and that
-machine runs Linux.
+speaks no TLS and no DTLS; put a proxy in front of it. It runs on one machine,
+and that machine runs Linux.
 
 The file's own rules
 --------------------
@@ -300,6 +310,18 @@ KINDS = {
 }
 
 
+def kind_of(status):
+    """Give the kind that an HTTP status of 400 and above stands for.
+
+    A function may choose any; of one that is in no row, the hundred decides.
+
+    >>> kind_of(404), kind_of(418), kind_of(500)
+    ('not_found', 'bad_input', 'crashed')
+    """
+    kinds = {kind.http: name for name, kind in KINDS.items()}
+    return kinds.get(status, "bad_input" if status < 500 else "crashed")
+
+
 class FaasError(Exception):
     """A failure with a kind from KINDS and a sentence for a person.
 
@@ -424,6 +446,8 @@ class Call(typing.NamedTuple):
                                 # for a tongue that reads as it goes
     gone: typing.Callable = bool    # -> True once the caller has left;
                                     # bool() is False: he never has
+    called_off: typing.Callable = bool  # -> True once he has said so, which
+                                        # not every door lets him
 
 
 class Result(typing.NamedTuple):
@@ -548,6 +572,12 @@ class Deadline(typing.NamedTuple):
     """When patience ends, and in whose name."""
     at: float                   # on time.monotonic()'s clock
     why: str = "its time limit"
+    called_off: typing.Callable = bool  # -> True once nobody waits any more
+
+    def check(self):
+        """Refuse to go on for a caller who called it off."""
+        if self.called_off():
+            raise FaasError("unavailable", "its caller has called it off")
 
 
 NEVER = Deadline(float("inf"), "for ever")
@@ -937,6 +967,7 @@ class Watch:
             raise FaasError("timeout",
                             f"it ran longer than {self.deadline.why}")
         if now >= self.next_look:
+            self.deadline.check()
             self.step = min(2 * self.step, self.STEP)
             self.next_look = now + self.step
             if outgrown(self.pid, self.limits.processes):
@@ -1045,7 +1076,9 @@ def run_started(parent, pid, program, ours, body, deadline):
         life = os.pidfd_open(pid)
         converse(life, stdin, body, {stdout: out, stderr: log}, watch)
     except FaasError as failure:
-        error = failure
+        # A traceback holds this frame, which holds the error and all output:
+        # a ring, which only the collector would take apart, later.
+        error = failure.with_traceback(None)
     except OSError as failure:
         error = no_room(failure)
     finally:
@@ -2044,9 +2077,21 @@ class Pool:
                 raise FaasError("timeout", "no worker came free within "
                                 + deadline.why)
             ticket.wait(self.PATIENCE)      # then look again
+            if not ticket.served:
+                self.check(ticket, deadline)
         if not ticket.worker:
             raise Retired
         return ticket.worker, "warm"
+
+    def check(self, ticket, deadline):
+        """Give up a place in the queue, where its caller called it off."""
+        try:
+            deadline.check()
+        except FaasError:
+            with self.turn:
+                if not ticket.served:
+                    self.queue.remove(ticket)
+                    raise           # else there is a worker to give back
 
     def may_grow(self, now):
         """Tell whether a caller who finds no idle worker may fork one."""
@@ -6682,16 +6727,16 @@ class Trace:
 def deadline_of(call, limits, now):
     """Say until when a call may run, and who says so.
 
-    >>> deadline_of(Call("f", timeout=2), Limits(), now=10.0)
-    Deadline(at=12.0, why='the 2 s that the caller allowed')
-    >>> deadline_of(Call("f", timeout=900), Limits(timeout=300), now=0.0)
-    Deadline(at=300.0, why="the function's limit of 300 s")
+    >>> deadline_of(Call("f", timeout=2), Limits(), now=10.0)[:2]
+    (12.0, 'the 2 s that the caller allowed')
+    >>> deadline_of(Call("f", timeout=900), Limits(timeout=300), now=0.0)[:2]
+    (300.0, "the function's limit of 300 s")
     """
     if 0 < call.timeout < limits.timeout:
-        return Deadline(now + call.timeout,
-                        f"the {call.timeout:g} s that the caller allowed")
-    return Deadline(now + limits.timeout,
-                    f"the function's limit of {limits.timeout:g} s")
+        return Deadline(now + call.timeout, f"the {call.timeout:g} s that "
+                        "the caller allowed", call.called_off)
+    return Deadline(now + limits.timeout, "the function's limit of "
+                    f"{limits.timeout:g} s", call.called_off)
 
 
 class Gate:
@@ -6707,6 +6752,8 @@ class Gate:
     ...
     faas.FaasError: 1 calls run and 0 wait: the limits of this function
     """
+
+    LOOK = 0.25         # s between two looks whether somebody still waits
 
     def __init__(self, most, queue):
         self.most, self.bound, self.inside = most, queue, 0
@@ -6724,12 +6771,17 @@ class Gate:
                                 "function")
             ticket = Ticket()
             self.queue.append(ticket)
-        if ticket.wait(max(0.0, deadline.at - time.monotonic())):
-            return
+        late = False
+        while not late and not deadline.called_off():
+            patience = max(0.0, deadline.at - time.monotonic())
+            late = patience < self.LOOK
+            if ticket.wait(min(patience, self.LOOK)):
+                return
         with self.turn:
             if ticket.served:       # at the last moment
                 return
             self.queue.remove(ticket)
+        deadline.check()
         raise FaasError("timeout", f"it waited in the queue for "
                         f"{deadline.why}")
 
@@ -7438,6 +7490,8 @@ def checked_env(env):
 #       live        name -> Live: the functions that were called      (8.1)
 #       ids         id -> name
 #       locks       name -> who changes it waits here; see alone()    (8.9)
+#       watchers    who wants to hear of new answers: (name, Result),
+#                   or (name, None) when a function is gone           (14)
 #       counters    for /metrics                                      (8.1)
 
 
@@ -7479,7 +7533,7 @@ class Platform:
         self.changers = {}          # name -> the thread that has its lock
         self.turn, self.stopped = threading.Condition(), threading.Event()
         self.background = threading.Semaphore(self.BACKGROUND)
-        self.ids = {}
+        self.ids, self.watchers = {}, []
         for fn in self.shelf.functions():
             self.live[fn.name] = self.bring_to_life(self.with_limits(fn))
             self.ids[fn.id] = fn.name
@@ -7619,6 +7673,8 @@ class Platform:
         live = self.live.pop(name, None)
         if live and live.pool:
             live.pool.retire()
+        if live:
+            self.announce(name, None)
         return bool(live)
 
     def take_up(self, name, path, deadline):
@@ -7969,6 +8025,7 @@ class Platform:
                           time.monotonic() - trace.since, size)
         if not run.more:
             remember(run, result, len(result.body))
+            self.announce(fn.name, result)
             return result
         later = after[:]
         after.clear()               # The Stream has it now.
@@ -7980,6 +8037,12 @@ class Platform:
             finally:
                 give_back(later)
         return result._replace(more=Stream(run.more, at_end))
+
+    def announce(self, name, result):
+        """Tell the watchers of a good answer, or that `name` is gone."""
+        if not result or result.kind == "ok":
+            for watch in self.watchers:
+                watch(name, result)
 
     def attempt(self, call, ident, trace, after):
         """Find, queue, run; give the Function and its Run, if a failed one."""
@@ -8040,6 +8103,7 @@ class Platform:
                                self.base_url)
             run = Run(start="")
             try:
+                deadline.check()        # For nobody, no worker is begun with.
                 run = worker.ask(meta, call.body, deadline)
             finally:
                 if run.more:
@@ -8205,6 +8269,7 @@ class Request(typing.NamedTuple):
     peer: str = ""              # the address of who asks
     gone: typing.Callable = bool    # tells whether he has left
     more: typing.Iterable = ()  # pieces of a body that is still coming
+    called_off: typing.Callable = bool  # tells whether he has said so
 
     def get(self, name, default=""):
         """Give a field's value; of several, joined (RFC 9110, 5.3)."""
@@ -9010,7 +9075,8 @@ def call_of(request, name, rest="", key="", depth=2):
     return Call(name, request.body, headers, request.method, "/" + rest, raw,
                 request.query,
                 timeout=parse_timeout(request.get("x-timeout")),
-                more=request.more, gone=request.gone)
+                more=request.more, gone=request.gone,
+                called_off=request.called_off)
 
 
 def parse_timeout(text):
@@ -9233,13 +9299,13 @@ class Incoming:
             self.reading.acquire()
 
 
-def linger(client):
+def linger(client, patience=LINGER):
     """Close so that the answer arrives, though the client is still sending.
 
     A socket closed with unread bytes sends a reset, which may overtake the
     answer (RFC 9112, 9.6).
     """
-    end = time.monotonic() + LINGER
+    end = time.monotonic() + patience
     client.shutdown(socket.SHUT_WR)
     while (left := end - time.monotonic()) > 0:
         client.settimeout(left)
@@ -11544,6 +11610,5194 @@ class Schedules:
 #   Allow, Forbid or Replace; here it is Forbid.
 
 # ============================================================================
+# Chapter 14. The CoAP door: what fits into 32 bytes?
+# ============================================================================
+#
+# A sensor on a coin cell sleeps for an hour, wakes, says "21.5" and sleeps
+# again. Its radio carries frames of 127 bytes, and every frame that is sent or
+# listened for is life that is gone. TCP would cost it three packets before the
+# first byte and several more to say goodbye, and HTTP's head alone fills the
+# frame. So in 2014 the Constrained Application Protocol (RFC 7252) put what
+# HTTP means into UDP datagrams: a method, a path, a status, a body. One call,
+# all of it:
+#
+#     42 02 7d 34 4a 71  b5 73 68 6f 75 74  ff  68 65 6c 6c 6f        18 bytes
+#     |                  |                  |   "hello"
+#     a question: POST   /shout             what follows is the body
+#
+#     62 44 7d 34 4a 71  c0 20  ff  48 45 4c 4c 4f                    14 bytes
+#     |                  |  |       "HELLO"
+#     the answer: 2.04   |  do not cache it
+#                        plain text
+#
+# UDP may lose a datagram, bring it twice, or bring it after the next one, and
+# it says nothing true about who sent it. What TCP did about all that is now
+# done here, and the chapter goes through it in layers. Each one is a machine
+# without a socket or a clock: it is told what came and what time it is.
+#
+#       receive(datagram) -> 14.1 messages   what the bytes say
+#                            14.2 options    what the question is
+#                            14.3 memory     was this asked before?
+#                            14.4 blocks     bodies larger than a datagram
+#                            14.5 observers  who wants to hear of the next one
+#                            14.6 budgets    whom does an answer really reach?
+#       take() <------------ 14.7 the endpoint: all of them together
+#
+#   Vocabulary   mid       a message's number, chosen by its sender  0x7d34
+#                token     what ties an answer to its question       4a 71
+#                peer      an address, as the socket gives it        ("::1", 9)
+#                exchange  one question until its answer is forgotten
+#
+# Promised: nothing.
+
+import heapq
+
+# 14.1 Messages --------------------------------------------------------------
+#
+# All messages, in both directions, have one form (RFC 7252, section 3):
+#
+#     0               1               2               3
+#     0 1 2 3 4 5 6 7 0 1 2 3 4 5 6 7 0 1 2 3 4 5 6 7 0 1 2 3 4 5 6 7
+#    +---+---+-------+-----+---------+-------------------------------+
+#    | 1 | T |  TKL  |class| detail  |              mid              |
+#    +---+---+-------+-----+---------+-------------------------------+
+#    |   token, TKL bytes (0 to 8)   |   options                     |
+#    +---------------+---------------+-------------------------------+
+#    |1 1 1 1 1 1 1 1|   payload, to the datagram's end              |
+#    +---------------+-----------------------------------------------+
+#
+#    T   0 CON   confirmable: say it again until it is acknowledged
+#        1 NON   not confirmable: said once
+#        2 ACK   a CON with this mid has come; may carry the answer
+#        3 RST   a message with this mid has come, and means nothing here
+#
+# Class and detail are the code: 0.02 is POST, 2.04 "changed", 4.04 is what one
+# thinks. 0.00 is the empty message: 4 bytes, and nothing may follow them.
+#
+# Options are sorted by number, and each one gives the distance to the number
+# before it, which is small. So distance and length share a byte; what does
+# not fit there follows it:
+#
+#     0 1 2 3 4 5 6 7          nibble    means               bytes that follow
+#    +-------+-------+         0 to 12   itself              none
+#    | delta |length |         13        13 to 268           1: the value - 13
+#    +-------+-------+         14        269 to 65,804       2: the value - 269
+#                              15        in both: a payload begins; in one of
+#                                        them: no message
+#
+# Worked by hand, RFC 7252's own first example (figure 16), GET /temperature:
+#
+#    40                          version 1, CON, a token of 0 bytes
+#    01                          0.01, GET
+#    7d 34                       mid
+#    bb 74 65 6d ... 72 65       option 0 + 11, Uri-Path, of 11 bytes
+
+COAP_CON, COAP_NON, COAP_ACK, COAP_RST = range(4)
+
+
+class CoapMessage(typing.NamedTuple):
+    """One datagram; `options` are pairs of a number and bytes."""
+    kind: int                   # COAP_CON, ...
+    code: int                   # 0x45 is 2.05
+    mid: int
+    token: bytes = b""
+    options: tuple = ()
+    payload: bytes = b""
+
+
+class CoapError(Exception):
+    """The bytes are no message: `kind` and `mid` tell whom to say so.
+
+    A CON is answered by a RST with its mid; anything else, and a datagram too
+    short or of another version (kind None), by silence (RFC 7252, 4.2, 4.3).
+    """
+    kind, mid = None, 0
+
+
+@functools.lru_cache(maxsize=256)
+def coap_code(text):
+    """Turn a code as people write it into the byte that is sent.
+
+    >>> hex(coap_code("2.05")), coap_code_text(0x45)
+    ('0x45', '2.05')
+    """
+    group, _, detail = text.partition(".")
+    return int(group) << 5 | int(detail)
+
+
+def coap_code_text(code):
+    """Turn the byte of a code into what people write."""
+    return f"{code >> 5}.{code & 31:02}"
+
+
+def coap_decode(data):
+    """Turn a datagram into a CoapMessage.
+
+    >>> message = coap_decode(bytes.fromhex(
+    ...     "40 01 7d 34 bb 74 65 6d 70 65 72 61 74 75 72 65"))
+    >>> message.kind, message.code, hex(message.mid), message.options
+    (0, 1, '0x7d34', ((11, b'temperature'),))
+    >>> coap_decode(bytes.fromhex("60 45 7d 34 ff 32 32 2e 33 20 43")).payload
+    b'22.3 C'
+
+    Errors: CoapError. Source: RFC 7252, section 3.
+    """
+    if len(data) < 4 or data[0] >> 6 != 1:
+        raise CoapError("a datagram of version 1 has 4 bytes or more")
+    kind, code, mid = data[0] >> 4 & 3, data[1], data[2] << 8 | data[3]
+    at = 4 + (data[0] & 15)
+    try:
+        if at > min(12, len(data)):
+            raise CoapError("the token is longer than 8 bytes, or cut")
+        if code == 0 and len(data) > 4:
+            raise CoapError("something follows an empty message")
+        if code >> 5 in (1, 6, 7):
+            raise CoapError("the code is of a reserved class")
+        options, payload = coap_decode_rest(data, at)
+    except CoapError as error:
+        error.kind, error.mid = kind, mid
+        raise
+    return CoapMessage(kind, code, mid, data[4:at], options, payload)
+
+
+def coap_decode_rest(data, at):
+    """Read options and payload from `at` on.
+
+    >>> coap_decode_rest(bytes.fromhex("c1 32  e1 fe e5 7a  ff 78"), 0)
+    (((12, b'2'), (65534, b'z')), b'x')
+    """
+    options, number, size = [], 0, len(data)
+    while at < size and data[at] != 0xff:
+        delta, length = data[at] >> 4, data[at] & 15
+        at += 1
+        if delta > 12:
+            delta, at = coap_extended(data, at, delta)
+        if length > 12:
+            length, at = coap_extended(data, at, length)
+        number += delta
+        if at + length > size or number > 0xffff:
+            raise CoapError("an option is cut, or its number has 17 bits")
+        options.append((number, data[at:at + length]))
+        at += length
+    if at == size - 1:
+        raise CoapError("no payload follows the byte that announces one")
+    return tuple(options), data[at + 1:]
+
+
+def coap_extended(data, at, nibble):
+    """Read what a nibble of 13 to 15 stands for; give it and its end.
+
+    >>> coap_extended(b"\\xff", 0, 13), coap_extended(b"\\0\\0", 0, 14)
+    ((268, 1), (269, 2))
+    """
+    end = at + nibble - 12
+    if nibble == 15 or end > len(data):
+        raise CoapError("a nibble is 15, or what it announces is cut")
+    return int.from_bytes(data[at:end], "big") + (13, 269)[nibble - 13], end
+
+
+def coap_encode(message):
+    """Turn a CoapMessage into a datagram; its options may be in any order.
+
+    >>> coap_encode(CoapMessage(COAP_ACK, coap_code("2.04"), 0x7d34, b"Jq", (
+    ...     (14, b""), (12, b"")), b"HELLO")).hex(" ")
+    '62 44 7d 34 4a 71 c0 20 ff 48 45 4c 4c 4f'
+    """
+    kind, code, mid, token, options, payload = message
+    parts = [bytes((0x40 | kind << 4 | len(token), code, mid >> 8, mid & 255)),
+             token]
+    before = 0
+    # Repeated options are a list, so those of one number keep their order.
+    for number, value in sorted(options, key=lambda option: option[0]):
+        delta, length = number - before, len(value)
+        before = number
+        if delta < 13 and length < 13:
+            parts.append(bytes((delta << 4 | length,)))
+        else:
+            high, after_delta = coap_nibble(delta)
+            low, after_length = coap_nibble(length)
+            parts += bytes((high << 4 | low,)), after_delta, after_length
+        parts.append(value)
+    if payload:
+        parts += b"\xff", payload
+    return b"".join(parts)
+
+
+def coap_nibble(value):
+    """Give the nibble that stands for a delta or length, and what follows.
+
+    >>> coap_nibble(12), coap_nibble(13), coap_nibble(269)
+    ((12, b''), (13, b'\\x00'), (14, b'\\x00\\x00'))
+    """
+    if value < 13:
+        return value, b""
+    if value < 269:
+        return 13, bytes((value - 13,))
+    return 14, (value - 269).to_bytes(2, "big")
+
+
+# 14.2 Options ---------------------------------------------------------------
+#
+# The lowest bits of an option's number say what to do where it is unknown
+# (RFC 7252, 5.4.1, 5.4.6):
+#
+#      15 ... 5 4 3 2 1 0
+#    +---------+-----+-+-+
+#    |         |NoKey|U|C|     C  1: critical, refuse the question with 4.02;
+#    +---------+-----+-+-+           of a NON, drop it
+#                                 0: elective, read on as if it were not there
+#                              U  1: a proxy must not pass it on unread
+#              NoKey and U, bits 4 to 1, are 1110: questions that differ in
+#              this option are the same question
+#
+# So a server may know few options and still be right. This table is what we
+# know. An option that is longer or shorter than it may be, or stands there
+# twice and may not, counts as unknown (5.4.3, 5.4.5).
+#
+# Two critical ones are missing on purpose. If-Match (1) and If-None-Match (5)
+# ask about the state of a resource before they change it; what a function
+# answered last is no state that a condition could be about. A client that
+# sends them hears 4.02, instead of a promise that nobody keeps.
+
+
+class CoapOption(typing.NamedTuple):
+    """What may stand in an option."""
+    name: str
+    format: str                 # a key of COAP_FORMATS
+    least: int                  # bytes
+    most: int
+    repeatable: bool = False
+
+
+COAP_OPTIONS = {
+    3: CoapOption("Uri-Host", "string", 1, 255),
+    4: CoapOption("ETag", "opaque", 1, 8, True),
+    6: CoapOption("Observe", "uint", 0, 3),                 # RFC 7641
+    7: CoapOption("Uri-Port", "uint", 0, 2),
+    8: CoapOption("Location-Path", "string", 0, 255, True),
+    11: CoapOption("Uri-Path", "string", 0, 255, True),
+    12: CoapOption("Content-Format", "uint", 0, 2),
+    14: CoapOption("Max-Age", "uint", 0, 4),
+    15: CoapOption("Uri-Query", "string", 0, 255, True),
+    17: CoapOption("Accept", "uint", 0, 2),
+    20: CoapOption("Location-Query", "string", 0, 255, True),
+    23: CoapOption("Block2", "block", 0, 3),                # RFC 7959
+    27: CoapOption("Block1", "block", 0, 3),
+    28: CoapOption("Size2", "uint", 0, 4),
+    35: CoapOption("Proxy-Uri", "string", 1, 1034),
+    39: CoapOption("Proxy-Scheme", "string", 1, 255),
+    60: CoapOption("Size1", "uint", 0, 4),
+    292: CoapOption("Request-Tag", "opaque", 0, 8, True),   # RFC 9175
+}
+
+(COAP_ETAG, COAP_OBSERVE, COAP_PATH, COAP_MAX_AGE, COAP_QUERY, COAP_BLOCK2,
+ COAP_BLOCK1, COAP_SIZE2, COAP_PROXY_URI, COAP_PROXY_SCHEME, COAP_SIZE1) = (
+    4, 6, 11, 14, 15, 23, 27, 28, 35, 39, 60)
+
+
+class CoapRefusal(Exception):
+    """A question that is answered with an error; the sentence goes along."""
+
+    def __init__(self, code, sentence, options=()):
+        super().__init__(sentence)
+        self.code, self.options = code, options
+
+
+def coap_uint(number):
+    """Spell a number in as few bytes as it needs, 0 in none (RFC 7252, 3.2).
+
+    >>> coap_uint(0), coap_uint(60), coap_uint(256)
+    (b'', b'<', b'\\x01\\x00')
+    """
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+# A body larger than a datagram goes in blocks (14.4), and a block's option is
+# a uint that says which one it is (RFC 7959, 2.2):
+#
+#     0 to 20 bits   1   3
+#    +-------------+---+-----+
+#    |     NUM     | M | SZX |    M    1: more blocks follow
+#    +-------------+---+-----+    SZX  0 to 6: blocks of 16 to 1,024 bytes; 7:
+#                                      refused with 4.00
+#
+# fa is 1111 1 010: block 15 of 64 bytes, and more follow; it stands for the
+# bytes 960 to 1,023. An option of no bytes is block 0 of 16 bytes.
+
+
+class CoapBlock(typing.NamedTuple):
+    """The value of Block1 or Block2.
+
+    >>> block = coap_block_decode(bytes.fromhex("fa"))
+    >>> block, block.start, block.size
+    (CoapBlock(num=15, more=True, szx=2), 960, 64)
+    >>> block.encode().hex()
+    'fa'
+    """
+    num: int
+    more: bool
+    szx: int
+
+    @property
+    def size(self):
+        return 16 << self.szx
+
+    @property
+    def start(self):
+        """Give the place of its first byte in the body."""
+        return self.num << self.szx + 4
+
+    def encode(self):
+        """Give the value of the option, as short as it can be."""
+        return coap_uint(self.num << 4 | self.more << 3 | self.szx)
+
+
+def coap_block_decode(value):
+    """Read the value of a Block option.
+
+    Errors: CoapRefusal 4.00, where it has no size, or more than 3 bytes.
+    """
+    number = int.from_bytes(value, "big")
+    if number & 7 == 7 or len(value) > 3:
+        raise CoapRefusal("4.00", "a block has a size exponent of 0 to 6, and "
+                          "a number of at most 20 bits")
+    return CoapBlock(number >> 4, bool(number & 8), number & 7)
+
+
+COAP_FORMATS = {
+    "string": bytes.decode, "uint": lambda value: int.from_bytes(value, "big"),
+    "opaque": bytes, "block": coap_block_decode}
+
+
+def coap_read_options(options):
+    """Give {number: value} of the options that are known.
+
+    Of one that may be repeated the value is a list.
+
+    >>> coap_read_options(((11, b"a"), (11, b"b"), (12, b"2"), (2050, b"?")))
+    {11: ['a', 'b'], 12: 50}
+    >>> coap_read_options(((9, b""),))
+    Traceback (most recent call last):
+    ...
+    faas.CoapRefusal: option 9 is critical, and unknown here or malformed
+
+    Errors: CoapRefusal.
+    """
+    values = {}
+    for number, value in options:
+        rule = COAP_OPTIONS.get(number)
+        try:
+            if (rule is None or not rule.least <= len(value) <= rule.most
+                    or number in values and not rule.repeatable):
+                raise ValueError
+            value = COAP_FORMATS[rule.format](value)
+        except ValueError:              # UnicodeDecodeError is one, too
+            if number & 1:
+                raise CoapRefusal("4.02", f"option {number} is critical, and "
+                                  "unknown here or malformed") from None
+            continue
+        if rule.repeatable:
+            values.setdefault(number, []).append(value)
+        else:
+            values[number] = value
+    return values
+
+
+def coap_question(message, but=()):
+    """Give what two messages about the same body have in common.
+
+    Blocks of one body come with tokens of their own, so that they cannot be
+    tied together by these. What ties them is that they ask the same question
+    (RFC 7959, 2.4, 2.5): code and options, without the Block options, those
+    that the number marks as no key, and those in `but`. Observe is about the
+    future (RFC 7641, 2), and an ETag about a past answer; neither belongs to
+    the question.
+
+    >>> first = CoapMessage(0, 1, 7, b"a", ((11, b"f"), (23, b"\\x06")))
+    >>> later = CoapMessage(0, 1, 8, b"b", ((11, b"f"), (23, b"\\x16")))
+    >>> coap_question(first) == coap_question(later)
+    True
+    """
+    return (message.code, *(
+        option for option in message.options
+        if option[0] & 0x1e != 0x1c and option[0] not in but
+        and option[0] not in (COAP_ETAG, COAP_OBSERVE, COAP_BLOCK1,
+                              COAP_BLOCK2)))
+
+
+# 14.3 Memory ----------------------------------------------------------------
+#
+# A CON is repeated until something comes back. So the naive server, which
+# runs the function for each datagram, runs it twice where only the answer was
+# lost; tinyFaaS does, and so does every POST that moves a valve.
+#
+#      client                     server
+#        | -- CON 7d34 POST -------> |  runs the function
+#        |        x  <- ACK 7d34 --- |  lost
+#        |  2 to 3 s of silence      |
+#        | -- CON 7d34 POST -------> |  the same mid from the same peer: the
+#        | <------------ ACK 7d34 -- |  same bytes again, and no second run
+#
+# What was answered is therefore remembered for as long as a repetition may
+# still be under way, 247 s with RFC 7252's numbers (4.8.2); of a NON, which is
+# repeated by the network only, 145 s, and a duplicate is then met with silence
+# (4.5).
+#
+# A mid has 16 bits, and at 4,000 calls a second a client is through with all
+# of them in 16 s. Since a repetition is the same datagram, byte for byte,
+# other bytes under an old mid are a new question.
+
+COAP_EXCHANGE_LIFETIME = 247.0      # s
+COAP_NON_LIFETIME = 145.0           # s
+COAP_MEMORY = 8192                  # exchanges; with answers of 1 kB, 10 MB
+COAP_MEMORY_OF_PEER = 1024          # of these: one peer does not push out all
+
+
+class CoapExchange:
+    """One question until its answer is forgotten; a handle to answer it."""
+
+    #    message    what was asked; None once it is answered
+    #    said       what a duplicate is told: an empty ACK, or the answer
+    #    asked      the size of the question, in bytes
+    #    reserved   bytes of the peer's budget (14.6) put aside for the answer
+    #    observe    0: wants to hear of what comes next (14.5)
+    #    block1     what the answer's Block1 will be; block2, what was asked
+    #    sized      whether the answer shall say how large all of it is
+
+    __slots__ = ("peer", "mid", "kind", "message", "since", "digest", "said",
+                 "asked", "reserved", "observe", "block1", "block2", "sized")
+
+    def __init__(self, message, data, peer, now):
+        self.peer, self.message = peer, message
+        self.kind, self.mid = message.kind, message.mid
+        self.since, self.digest, self.asked = now, hash(data), len(data)
+        self.said = self.observe = self.block1 = self.block2 = None
+        self.reserved, self.sized = 0, False
+
+    def alive(self, now):
+        """Tell whether a duplicate of it may still come."""
+        return now - self.since < (
+            COAP_EXCHANGE_LIFETIME if self.kind == COAP_CON else COAP_NON_LIFETIME)
+
+
+class CoapMemory:
+    """The exchanges of the last minutes, bounded in number.
+
+    >>> memory, ping = CoapMemory(), coap_decode(b"@\\1\\0\\7")
+    >>> memory.add(CoapExchange(ping, b"@\\1\\0\\7", "peer", now=0.0))
+    >>> memory.find("peer", 7, b"@\\1\\0\\7", now=246.0) is not None
+    True
+    >>> memory.find("peer", 7, b"@\\1\\0\\7", now=248.0) is None
+    True
+    """
+
+    def __init__(self):
+        self.exchanges = collections.OrderedDict()  # the oldest first
+        self.mids = {}          # of each peer, the oldest first
+
+    def find(self, peer, mid, data, now):
+        """Give the exchange that this datagram is a duplicate of, or None."""
+        known = self.exchanges.get((peer, mid))
+        if known is None:
+            return None
+        if known.alive(now) and known.digest == hash(data):
+            return known
+        self.forget(peer, mid)
+        return None
+
+    def add(self, exchange):
+        """Remember one; the oldest goes, of this peer or of all."""
+        peer, mid = exchange.peer, exchange.mid
+        mids = self.mids.setdefault(peer, [])
+        mids.append(mid)
+        self.exchanges[peer, mid] = exchange
+        if len(mids) > COAP_MEMORY_OF_PEER:
+            self.forget(peer, mids[0])
+        elif len(self.exchanges) > COAP_MEMORY:
+            self.forget(*next(iter(self.exchanges)))
+
+    def forget(self, peer, mid):
+        del self.exchanges[peer, mid]
+        mids = self.mids[peer]
+        mids.remove(mid)        # it is mostly the first
+        if not mids:
+            del self.mids[peer]
+
+    def sweep(self, now):
+        """Forget what is too old to be asked again; tell if any is left."""
+        while self.exchanges:
+            key, oldest = next(iter(self.exchanges.items()))
+            if now - oldest.since < COAP_EXCHANGE_LIFETIME:
+                return True
+            self.forget(*key)
+        return False
+
+
+# A client waits 2 s before it asks again. A function that takes longer would
+# have every question asked twice, and so after one second the peer is told
+# that the question has arrived: an empty ACK. The answer, when it is there, is
+# then a message of its own, with a mid of ours, and it is our turn to repeat
+# (RFC 7252, 5.2.2 and 4.2):
+#
+#        | -- CON 7d38 token 53 --> |
+#        | <-- ACK 7d38 ----------- |  after 1 s
+#        |  x  <- CON ad7b token 53 |  the answer; lost
+#        | <----- CON ad7b token 53 |  2 to 3 s later, then twice that, ...
+#        | -- ACK ad7b -----------> |
+
+COAP_PATIENCE = 1.0         # s until the empty ACK; half a client's patience
+COAP_ACK_TIMEOUT = 2.0      # s until the first repetition, times 1 to 1.5, so
+COAP_ACK_RANDOM = 0.5       # that those who lost together repeat apart
+COAP_MAX_RETRANSMIT = 4     # repetitions, each after twice the time: 62 to 93
+                            # s in all, and then the peer is gone (4.8.2)
+COAP_UNDER_WAY = 2048       # CONs that wait for their ACK; past it, an answer
+                            # goes as a NON, which 5.2.2 allows, and once
+
+
+class CoapConfirmable:
+    """One CON of ours that waits for its ACK."""
+
+    __slots__ = ("peer", "mid", "data", "observer", "tries", "wait", "due")
+
+    def __init__(self, peer, mid, data, observer, wait, due):
+        self.peer, self.mid, self.data, self.observer = (
+            peer, mid, data, observer)
+        self.tries, self.wait, self.due = 0, wait, due
+
+
+class CoapSender:
+    """What has to be said again until it is acknowledged.
+
+    >>> sender = CoapSender(random=lambda: 0.0)
+    >>> con = sender.add("peer", 7, b"...", now=0.0)
+    >>> [len(sender.overdue(now)) for now in (1.9, 2.0, 5.9, 6.0)]
+    [0, 1, 0, 1]
+    >>> sender.settle("peer", 7) is con, sender.settle("peer", 7)
+    (True, None)
+
+    `random()` gives a number from 0 to 1.
+    """
+
+    def __init__(self, random):
+        self.random, self.waiting, self.serial = random, {}, itertools.count()
+        self.queue = []         # a heap: (due, serial, CoapConfirmable)
+
+    def add(self, peer, mid, data, now, observer=None):
+        """Note a CON that was sent now; `observer` is who gets it."""
+        wait = COAP_ACK_TIMEOUT * (1 + COAP_ACK_RANDOM * self.random())
+        con = CoapConfirmable(peer, mid, data, observer, wait, now + wait)
+        self.waiting[peer, mid] = con
+        self.plan(con)
+        return con
+
+    def plan(self, con):
+        heapq.heappush(self.queue, (con.due, next(self.serial), con))
+        # What was settled stays in the heap until its time; not so if there
+        # is much of it.
+        if len(self.queue) > 64 + 2 * len(self.waiting):
+            self.queue = [(con.due, next(self.serial), con)
+                          for con in self.waiting.values()]
+            heapq.heapify(self.queue)
+
+    def settle(self, peer, mid):
+        """Repeat this one no more; give it, or None."""
+        return self.waiting.pop((peer, mid), None)
+
+    def rename(self, con, mid, data):
+        """Say something newer at the next repetition (RFC 7641, 4.5.2)."""
+        self.settle(con.peer, con.mid)
+        con.mid, con.data = mid, data
+        self.waiting[con.peer, mid] = con
+
+    def next_time(self):
+        """Say when the next repetition is due, or None."""
+        while self.queue and not self.current(*self.queue[0]):
+            heapq.heappop(self.queue)
+        return self.queue[0][0] if self.queue else None
+
+    def current(self, due, _, con):
+        """Tell whether what stands in the heap is still so."""
+        return self.waiting.get((con.peer, con.mid)) is con and con.due == due
+
+    def overdue(self, now):
+        """Give those to be said again; of the last time, `tries` is 5."""
+        found = []
+        while (due := self.next_time()) is not None and due <= now:
+            con = heapq.heappop(self.queue)[2]
+            con.tries, con.wait = con.tries + 1, con.wait * 2
+            con.due = now + con.wait
+            found.append(con)
+            if con.tries > COAP_MAX_RETRANSMIT:
+                self.settle(con.peer, con.mid)
+            else:
+                self.plan(con)
+        return found
+
+
+# 14.4 Blocks ----------------------------------------------------------------
+#
+# A datagram of more than 1,280 bytes is cut into fragments on many an IPv6
+# network (RFC 8200, 5), the loss of one is the loss of all, and a coin cell
+# has no memory to put them together. RFC 7959 cuts bodies into blocks
+# instead, each in a question and an answer of its own. The client drives:
+#
+#      up: Block1                          down: Block2
+#      POST 1:0/1/1024 1,024 bytes ->      GET                          ->
+#            <- 2.31 1:0/1/1024             <- 2.05 2:0/1/1024, ETag 9f
+#      POST 1:1/0/1024 476 bytes ->        GET 2:1/0/1024               ->
+#            <- 2.04 1:1/0/1024             <- 2.05 2:1/0/1024, ETag 9f
+#
+#      (1:0/1/1024 is Block1 with NUM 0, M 1, and the size that SZX means)
+#
+# Both can follow each other in one call. The function runs once in all cases:
+# behind the last block up, and before the first one down.
+
+COAP_DATAGRAM = 1152            # bytes; RFC 7252, 4.6, from IPv6's 1,280
+COAP_SZX = 6                    # our blocks: 1,024 bytes
+COAP_ROOM = 48                  # head 4, token 8, 0xff 1, and the options that
+                                # we add: Observe 4, ETag 9, Block2 5, Block1
+                                # 5, Size2 6, with some to spare
+
+COAP_UPLOADS = 256              # bodies that are on their way up
+COAP_UPLOADED = 16 << 20        # bytes of them: two as large as one may be
+COAP_STALL = 20.0               # s of silence, after which one gives way to
+                                # others; by then a client has repeated three
+                                # times (4.8.2)
+
+
+def coap_too_large(most):
+    """Refuse a body of more than `most` bytes (RFC 7959, 2.9.3)."""
+    return CoapRefusal("4.13", f"the body may have {most} bytes",
+                       ((COAP_SIZE1, coap_uint(most)),))
+
+
+class CoapUpload:
+    """The part of a body that is here, and when its last block came."""
+
+    __slots__ = ("body", "since")
+
+    def __init__(self, now):
+        self.body, self.since = bytearray(), now
+
+
+class CoapUploads:
+    """Bodies that come in blocks, by peer and question.
+
+    >>> uploads = CoapUploads()
+    >>> uploads.take("key", CoapBlock(0, True, 0), b"16 bytes a block", 99, 0)
+    >>> uploads.take("key", CoapBlock(1, False, 0), b", but the last", 99, 1)
+    b'16 bytes a block, but the last'
+    >>> uploads.take("key", CoapBlock(2, False, 0), b"what?", 99, 1)
+    Traceback (most recent call last):
+    ...
+    faas.CoapRefusal: block 2 does not follow what is here; begin again \
+with block 0
+
+    The one whose last block is the oldest comes first in `bodies`.
+    """
+
+    def __init__(self):
+        self.bodies, self.bytes = collections.OrderedDict(), 0
+
+    def take(self, key, block, payload, most, now):
+        """Take a block; give the body if it was the last, else None.
+
+        Errors: CoapRefusal 4.00, 4.08, 4.13 or 5.03.
+        """
+        size = len(payload)
+        if size > block.size or block.more and size < block.size:
+            raise CoapRefusal("4.00", f"a block has {size} bytes, where its "
+                              f"size is {block.size}")
+        if block.num == 0:              # Who begins again, begins again.
+            self.drop(key)
+        upload = self.bodies.get(key) if block.num else CoapUpload(now)
+        if upload is None or block.start != len(upload.body):
+            raise CoapRefusal("4.08", f"block {block.num} does not follow "
+                              "what is here; begin again with block 0")
+        if block.start + size > most:
+            self.drop(key)
+            raise coap_too_large(most)
+        if not block.more:
+            self.drop(key)
+            return b"%b%b" % (upload.body, payload)
+        upload.body += payload
+        upload.since, self.bytes = now, self.bytes + size
+        self.bodies[key] = upload
+        self.bodies.move_to_end(key)
+        self.make_room(key, now)
+        return None
+
+    def drop(self, key):
+        upload = self.bodies.pop(key, None)
+        self.bytes -= len(upload.body) if upload else 0
+
+    def make_room(self, key, now):
+        """Drop what stands still if there is too much; or refuse `key`."""
+        while len(self.bodies) > COAP_UPLOADS or self.bytes > COAP_UPLOADED:
+            oldest = next(iter(self.bodies))
+            if now - self.bodies[oldest].since < COAP_STALL:
+                self.drop(key)
+                raise CoapRefusal("5.03", "too many bodies are on their way "
+                                  "up", ((COAP_MAX_AGE, b"\x0a"),))
+            self.drop(oldest)
+
+    def sweep(self, now):
+        """Drop what will not be finished any more; tell if any is left."""
+        while self.bodies:
+            oldest = next(iter(self.bodies))
+            if now - self.bodies[oldest].since < COAP_EXCHANGE_LIFETIME:
+                return True
+            self.drop(oldest)
+        return False
+
+
+# Downwards, what was answered is kept until its last block is fetched: the
+# function has run, and running it again would give another body, of which the
+# client would glue blocks to those of the first. Each block carries an ETag,
+# so that a client sees if that happened nevertheless (RFC 7959, 2.4). Ours is
+# a hash of the body: who gives the same bytes again gives the same ETag.
+#
+# What if block 5 is asked for and nothing is kept, because it took too long,
+# or because others needed the room?
+#
+#       GET               run the function again, and answer block 5 of that:
+#                         a GET may be repeated, and the ETag tells
+#       all others        4.08: the question's body did not come with it, and
+#                         what changes something is not run twice
+
+COAP_KEPT = 1024                # bodies that are on their way down
+COAP_KEPT_BYTES = 16 << 20      # of them: two of the largest, Limits.output
+
+
+class CoapRepresentation:
+    """What a function has answered, to be given in blocks.
+
+    >>> whole = CoapRepresentation(0x45, b"x" * 2000, ((12, b""),))
+    >>> payload, options = whole.block(CoapBlock(1, False, 6))
+    >>> len(payload), coap_block_decode(dict(options)[23])
+    (976, CoapBlock(num=1, more=False, szx=6))
+    >>> CoapRepresentation(0x45, b"hi", ()).block(None)
+    (b'hi', [])
+
+    Blocks have the size that is asked for, or less: with so many options that
+    1,024 bytes would not fit beside them, the next smaller power of 2.
+    """
+
+    __slots__ = ("code", "payload", "options", "szx", "holders")
+
+    def __init__(self, code, payload, options):
+        self.code, self.payload, self.options = code, payload, options
+        room = COAP_DATAGRAM - COAP_ROOM - sum(
+            len(value) + 5 for _, value in options)
+        self.szx = min(COAP_SZX, (max(0, room) >> 4).bit_length() - 1)
+        if self.szx < 0:
+            self.code, self.options, self.szx = coap_code("5.00"), (), COAP_SZX
+            self.payload = b"the options of the answer fill a datagram"
+        if self.code >> 5 != 2:
+            # A diagnostic payload is for people (RFC 7252, 5.5.2), and need
+            # not come in blocks; what is cut may not be half a character.
+            cut = self.payload[:16 << self.szx]
+            if len(cut) < len(self.payload):
+                self.payload = cut.decode(errors="ignore").encode()
+        self.holders = 0
+
+    def size(self, asked):
+        """Give the size that blocks have, where this block is asked for."""
+        return 16 << min(asked.szx if asked else COAP_SZX, self.szx)
+
+    def block(self, asked):
+        """Give the payload and options of a block; of the first, for None.
+
+        Errors: CoapRefusal 4.00 for one that is past the end.
+        """
+        if self.code >> 5 != 2:
+            return self.payload, []
+        start, size = asked.start if asked else 0, self.size(asked)
+        if start and start >= len(self.payload):
+            raise CoapRefusal("4.00", f"the body ends before byte {start}")
+        if not asked and len(self.payload) <= size:
+            return self.payload, []
+        more = start + size < len(self.payload)
+        block = CoapBlock(start // size, more, size.bit_length() - 5)
+        options = [(COAP_BLOCK2, block.encode())]
+        if len(self.payload) > size and not any(
+                number == COAP_ETAG for number, _ in self.options):
+            tag = hash(self.payload) & (1 << 64) - 1
+            options.append((COAP_ETAG, tag.to_bytes(8, "big")))
+        return self.payload[start:start + size], options
+
+
+class CoapKept:
+    """Representations that are being fetched; the least used go first.
+
+    >>> kept = CoapKept()
+    >>> kept.put("key", CoapRepresentation(0x45, b"body", ()), now=0.0)
+    >>> kept.get("key", now=246.0).payload
+    b'body'
+    >>> kept.get("key", now=494.0) is None
+    True
+
+    Many observers may be fetching one and the same: it is counted once.
+    """
+
+    def __init__(self):
+        self.entries, self.bytes = collections.OrderedDict(), 0
+
+    def put(self, key, whole, now):
+        """Keep a representation, and make room for it."""
+        self.drop(key)
+        self.entries[key] = now, whole
+        self.bytes += 0 if whole.holders else len(whole.payload)
+        whole.holders += 1
+        while len(self.entries) > COAP_KEPT or self.bytes > COAP_KEPT_BYTES:
+            self.drop(next(iter(self.entries)))
+
+    def get(self, key, now):
+        """Give one, or None; each use keeps it for longer."""
+        since, whole = self.entries.get(key, (0, None))
+        if whole is None or now - since >= COAP_EXCHANGE_LIFETIME:
+            return None
+        self.entries[key] = now, whole
+        self.entries.move_to_end(key)
+        return whole
+
+    def drop(self, key):
+        _, whole = self.entries.pop(key, (0, None))
+        if whole:
+            whole.holders -= 1
+            self.bytes -= 0 if whole.holders else len(whole.payload)
+
+    def sweep(self, now):
+        """Drop what nobody fetches any more; tell if any is left."""
+        while self.entries:
+            key, (since, _) = next(iter(self.entries.items()))
+            if now - since < COAP_EXCHANGE_LIFETIME:
+                return True
+            self.drop(key)
+        return False
+
+
+# 14.5 Observers -------------------------------------------------------------
+#
+# Who wants to know when a value changes would ask again and again, and keep
+# both radios awake for "as before". A GET with the option Observe 0 asks once
+# and is answered for as long as it likes (RFC 7641):
+#
+#      client                          server
+#        | -- GET /t, Observe 0, token 4a ---> |   one more observer of t
+#        | <-- 2.05 "18", Observe 9, token 4a  |
+#        |                                     |   t gives "19"
+#        | <-- CON 2.05 "19", Observe 12, 4a - |
+#        | -- ACK ---------------------------> |   still there
+#        |                                     |   t gives "20"
+#        | <-- CON 2.05 "20", Observe 15, 4a - |
+#        | -- RST ---------------------------> |   forgotten it: the end
+#
+# The number in the answer's Observe only says which of two is newer. It has
+# 24 bits, and may be compared for 128 s (RFC 7641, 3.4); milliseconds do for
+# that, they go on where they were when the server starts again, and two
+# answers in one millisecond are told apart by adding 1.
+#
+# What counts is the newest value, not each of them. So one notification is
+# under way to an observer at any time, and behind it waits only the newest; a
+# repetition says what is new instead of repeating what is old (4.5.2). Who
+# does not acknowledge all repetitions is gone.
+#
+# Of a large value only the first block is sent, and the observer fetches the
+# others as in 14.4. Were a newer value told meanwhile, the blocks it fetches
+# would be those of the newer one, and it could use neither. So the newer one
+# waits until the last block is fetched, or the observer has lost interest.
+
+COAP_OBSERVERS = 1024           # each costs a datagram per result; past it a
+COAP_OBSERVERS_OF_PEER = 32     # GET is answered as one without the option,
+                                # which RFC 7641 (4.1) provides for
+COAP_HOLD = 4.0                 # s without a fetched block, until a newer
+                                # value may be told: a block and a repetition
+
+
+class CoapObserver:
+    """One peer that wants to hear of one name."""
+
+    #    question   for the blocks behind the first one, which it fetches
+    #    block      Block2 as it asked for it, or None
+    #    mid        of what it was told last: a RST with it ends this
+    #    con        the notification that it has not acknowledged yet
+    #    next       the newest representation, if that is a later one
+    #    hold       until when it may be fetching blocks; None if it is not
+
+    __slots__ = ("name", "peer", "token", "question", "block", "mid", "con",
+                 "next", "hold")
+
+    def __init__(self, name, peer, token, question, block):
+        self.name, self.peer, self.token = name, peer, token
+        self.question, self.block = question, block
+        self.mid = self.con = self.next = self.hold = None
+
+    def ready(self, now):
+        """Tell whether there is something to tell, and it may be told."""
+        return self.next and not (self.hold and self.hold > now)
+
+
+class CoapObservers:
+    """Who wants to hear of what, bounded in number.
+
+    >>> observers = CoapObservers()
+    >>> observers.add(CoapObserver("t", "peer", b"J", (1,), None))
+    True
+    >>> [observer.peer for observer in observers.of("t")]
+    ['peer']
+    >>> observers.remove("peer", b"J").name, observers.of("t")
+    ('t', [])
+    """
+
+    def __init__(self):
+        self.all, self.names, self.peers, self.mids = {}, {}, {}, {}
+        self.fetching, self.latest = {}, 0
+        self.holds = collections.deque()        # (when to look, observer)
+
+    def of(self, name):
+        """Give all observers of a name; others may come and go meanwhile."""
+        return list(self.names.get(name, {}).values())
+
+    def add(self, observer):
+        """Add one; False if there are too many."""
+        peer, key = observer.peer, (observer.peer, observer.token)
+        if (len(self.all) >= COAP_OBSERVERS
+                or self.peers.get(peer, 0) >= COAP_OBSERVERS_OF_PEER):
+            return False
+        self.all[key] = observer
+        self.names.setdefault(observer.name, {})[key] = observer
+        self.peers[peer] = self.peers.get(peer, 0) + 1
+        return True
+
+    def remove(self, peer, token):
+        """Remove and give one, or None."""
+        observer = self.all.pop((peer, token), None)
+        if observer:
+            group = self.names[observer.name]
+            del group[peer, token]
+            if not group:
+                del self.names[observer.name]
+            self.peers[peer] -= 1
+            if not self.peers[peer]:
+                del self.peers[peer]
+            self.mids.pop((peer, observer.mid), None)
+            self.fetching.pop((peer, observer.question), None)
+            observer.next = None
+        return observer
+
+    def hold(self, observer, now):
+        """Tell an observer nothing newer while it fetches blocks."""
+        if observer.hold is None:
+            self.holds.append((now + COAP_HOLD, observer))
+        observer.hold = now + COAP_HOLD
+        self.fetching[observer.peer, observer.question] = observer
+
+    def fetched(self, key, last, now):
+        """Note that a block was fetched; give its observer if it is ready."""
+        observer = self.fetching.get(key)
+        if not observer:
+            return None
+        self.hold(observer, now)
+        if last:
+            observer.hold = now
+            del self.fetching[key]
+        return observer if observer.ready(now) else None
+
+    def released(self, now):
+        """Give those that may hear of something newer now."""
+        found = []
+        while self.holds and self.holds[0][0] <= now:
+            observer = self.holds.popleft()[1]
+            if observer.hold > now:
+                self.holds.append((now + COAP_HOLD, observer))
+                continue
+            observer.hold = None
+            if observer.ready(now):
+                found.append(observer)
+        return found
+
+    def told(self, observer, mid):
+        """Remember what an observer was told last."""
+        self.mids.pop((observer.peer, observer.mid), None)
+        observer.mid = mid
+        self.mids[observer.peer, mid] = observer
+
+    def stamp(self, now):
+        """Give the next value of the option Observe.
+
+        >>> observers = CoapObservers()
+        >>> [int.from_bytes(observers.stamp(now)) for now in (7.5, 7.5, 9)]
+        [7500, 7501, 9000]
+        """
+        self.latest = max(self.latest + 1, int(now * 1000))
+        return coap_uint(self.latest & 0xffffff)
+
+
+# 14.6 Budgets ---------------------------------------------------------------
+#
+# The sender's address in a datagram is whatever its sender wrote there. Who
+# writes his victim's address and sends 20 bytes, has the victim sent a
+# datagram of 1,100: factor 55, and with the 28 bytes of IP and UDP around
+# both still 23 (RFC 7252, 11.3). What a server on a public address would cost
+# its neighbours, at the 4,000 answers a second that it is good for:
+#
+#       the attacker sends     4,000 x    48 bytes    0.2 MB/s
+#       the victim receives    4,000 x 1,128 bytes    4.5 MB/s, from one server
+#       and where the function is slow, so that the answer is a CON that
+#       nobody acknowledges (14.3), five times as much
+#
+# Servers that do this are found by scanning all of IPv4, which takes less
+# than an hour, and are then used together. So an address has a budget: a
+# bucket of tokens that fills at a constant rate, and out of which each byte of
+# an answer is paid. An answer that is no larger than its question is free: an
+# attacker gains nothing by it. When the bucket is empty the answer is 5.03
+# without a payload, which is free in that sense, and the function is not run.
+#
+# The worst that happens to a victim is then COAP_RATE; half a megabit, what
+# one video call costs. On loopback no address is forged, and there is no
+# budget.
+
+COAP_RATE = 64 << 10            # bytes/s: a function's answer of 1 kB can be
+                                # asked for 60 times a second, by one address
+COAP_BURST = 128 << 10          # bytes; 100 calls at once
+COAP_BUDGETS = 4096             # addresses. To have a budget forgotten, and so
+                                # full again, an attacker must send this many
+                                # datagrams: 196 kB, more than a burst brings
+
+
+class Budget:
+    """A bucket that fills with `rate` a second, up to `burst`.
+
+    >>> budget = Budget(rate=10, burst=20)
+    >>> [budget.spend(15, now) for now in (0.0, 0.9, 1.1)]
+    [True, False, True]
+
+    To spend a negative number gives back.
+    """
+
+    __slots__ = ("rate", "burst", "level", "then")
+
+    def __init__(self, rate, burst):
+        self.rate, self.burst, self.level, self.then = rate, burst, burst, 0.0
+
+    def spend(self, amount, now):
+        """Take `amount` out if it is there; tell if it was."""
+        self.level = min(self.burst,
+                         self.level + (now - self.then) * self.rate)
+        self.then = now
+        if amount > self.level:
+            return False
+        self.level -= amount
+        return True
+
+
+def coap_source(peer):
+    """Give what one budget is for: an IPv4 address, or an IPv6 network.
+
+    A household has 2**64 addresses of IPv6, so that a budget for each would
+    be no bound at all.
+
+    >>> coap_source(("192.0.2.7", 40000)), coap_source(("::ffff:192.0.2.7", 1))
+    ('192.0.2.7', '192.0.2.7')
+    >>> coap_source(("2001:db8::7%eth0", 1)) == coap_source(("2001:db8::8", 2))
+    True
+    """
+    address = str(peer[0]).partition("%")[0]
+    if "." in address:
+        return address.rpartition(":")[2]
+    try:
+        return socket.inet_pton(socket.AF_INET6, address)[:8]
+    except OSError:
+        return address          # no address of the internet
+
+
+class CoapBudgets:
+    """A budget for each address, of those seen last.
+
+    >>> budgets = CoapBudgets()
+    >>> peer = ("192.0.2.7", 40000)
+    >>> [budgets.spend(peer, 100_000, now) for now in (0.0, 0.1, 2.0)]
+    [True, False, True]
+    """
+
+    def __init__(self):
+        self.budgets = collections.OrderedDict()
+
+    def spend(self, peer, amount, now):
+        """Take `amount` out of the budget of a peer's address, or do not."""
+        source = coap_source(peer)
+        budget = self.budgets.get(source)
+        if budget is None:
+            budget = self.budgets[source] = Budget(COAP_RATE, COAP_BURST)
+            if len(self.budgets) > COAP_BUDGETS:
+                self.budgets.popitem(last=False)
+        self.budgets.move_to_end(source)
+        return budget.spend(amount, now)
+
+
+# 14.7 The endpoint ----------------------------------------------------------
+#
+# All machines together. What comes in falls through these questions, and the
+# first one that fits decides:
+#
+#       no message, version 1               silence
+#       no message, a CON                   RST
+#       an ACK or a RST                     settles a CON of ours, or nothing
+#       a CON without a method (a ping,     RST
+#       an answer to what nobody asked)
+#       a NON without a method              silence
+#       asked before                        the same bytes again
+#       an unknown method                   4.05
+#       a critical option that is unknown   4.02; of a NON, silence
+#       a proxy is asked for                5.05
+#       a later block of an answer          14.4, without the caller
+#       a body that is too large            4.13
+#       no budget                           5.03
+#       a block that is not the last        2.31, and 14.4
+#       else                                a CoapRequest, for the caller
+
+COAP_METHODS = {1: "GET", 2: "POST", 3: "PUT", 4: "DELETE", 5: "FETCH"}
+COAP_SWEEP = 30.0               # s between two looks for what is out of date
+
+
+class CoapRequest(typing.NamedTuple):
+    """One whole question, for the caller."""
+    exchange: CoapExchange      # the handle, for reply()
+    peer: tuple
+    method: str                 # one of COAP_METHODS
+    path: tuple = ()            # ('shout', 'loud')
+    query: tuple = ()           # ('a=1', 'b=2')
+    body: bytes = b""
+    options: dict = {}          # as coap_read_options() gives them
+    observe: int | None = None  # 0 to register, 1 to deregister
+
+
+class CoapEndpoint:
+    """Datagrams in, CoapRequests out; replies in, datagrams out.
+
+    >>> endpoint = CoapEndpoint(lambda request: 99, random=lambda: 0.5)
+    >>> call = bytes.fromhex("42027d344a71 b573686f7574 ff 68656c6c6f")
+    >>> [request] = endpoint.receive(call, ("192.0.2.7", 40000), now=0.0)
+    >>> request.method, request.path, request.body
+    ('POST', ('shout',), b'hello')
+    >>> endpoint.reply(request.exchange, "2.04", b"HELLO",
+    ...                ((12, b""), (14, b"")), now=0.1)
+    >>> [(peer, data)] = endpoint.take()
+    >>> data.hex(" ")
+    '62 44 7d 34 4a 71 c0 20 ff 48 45 4c 4c 4f'
+    >>> endpoint.receive(call, ("192.0.2.7", 40000), now=2.5)
+    []
+    >>> endpoint.take() == [(peer, data)]           # the same bytes again
+    True
+
+    `limit_of(request)` gives the most bytes that its body may have, and may
+    refuse it by a CoapRefusal; `random()` gives a number from 0 to 1;
+    `trusted(peer)` tells whether an address is no forgery, and so needs no
+    budget. The caller owes each CoapRequest one reply().
+    """
+
+    def __init__(self, limit_of, random, trusted=lambda peer: False):
+        self.limit_of, self.trusted = limit_of, trusted
+        self.memory, self.sender = CoapMemory(), CoapSender(random)
+        self.uploads, self.kept = CoapUploads(), CoapKept()
+        self.observers, self.budgets = CoapObservers(), CoapBudgets()
+        self.outbox, self.patience = [], collections.deque()
+        self.mid, self.sweep_at = int(random() * 0xffff), None
+
+    # What comes in
+
+    def receive(self, data, peer, now):
+        """Take a datagram; give the CoapRequests that are now complete."""
+        try:
+            message = coap_decode(data)
+        except CoapError as error:
+            if error.kind == COAP_CON:
+                self.reset(error.mid, peer, now)
+            return []
+        if message.kind > COAP_NON:
+            self.settle(message, peer, now)
+        elif 0 < message.code < 32:
+            return self.question(message, data, peer, now)
+        elif message.kind == COAP_CON:
+            self.reset(message.mid, peer, now)
+        return []
+
+    def reset(self, mid, peer, now):
+        """Say that a CON means nothing here."""
+        data = coap_encode(CoapMessage(COAP_RST, 0, mid))
+        self.send(peer, data, now, len(data))
+
+    def settle(self, message, peer, now):
+        """Take an ACK or a RST: of a CON of ours, or of nothing."""
+        if message.code:
+            return              # an answer, and we never ask
+        con = self.sender.settle(peer, message.mid)
+        observer = con and con.observer
+        if message.kind == COAP_RST:
+            observer = observer or self.observers.mids.get((peer, message.mid))
+            if observer:
+                self.forget_observer(peer, observer.token)
+        elif observer:
+            observer.con = None
+            if observer.ready(now):
+                self.tell(observer, now)
+
+    def question(self, message, data, peer, now):
+        """Take a message with a method: a new question, or a duplicate."""
+        known = self.memory.find(peer, message.mid, data, now)
+        if known:
+            if known.said:
+                self.send(peer, known.said, now, known.asked)
+            return []
+        exchange = CoapExchange(message, data, peer, now)
+        self.memory.add(exchange)
+        self.sweep_at = self.sweep_at or now + COAP_SWEEP
+        try:
+            return self.admit(exchange, message, now)
+        except CoapRefusal as no:
+            if no.code == "4.02" and message.kind == COAP_NON:
+                exchange.message = None         # RFC 7252, 5.4.1
+            else:
+                self.refuse(exchange, no, now)
+            return []
+
+    def admit(self, exchange, message, now):
+        """Give the CoapRequest if there is one to be given.
+
+        Errors: CoapRefusal.
+        """
+        if message.code not in COAP_METHODS:
+            raise CoapRefusal("4.05", "the methods here are "
+                              + ", ".join(COAP_METHODS.values()))
+        values = coap_read_options(message.options)
+        if COAP_PROXY_URI in values or COAP_PROXY_SCHEME in values:
+            raise CoapRefusal("5.05", "this is no proxy")
+        exchange.block2 = values.get(COAP_BLOCK2)
+        exchange.sized = COAP_SIZE2 in values
+        request = self.read(exchange, message, values)
+        if exchange.block2 and exchange.block2.num:
+            if self.follow(exchange, (exchange.peer, coap_question(message)),
+                           now):
+                return []
+            if request.method != "GET":
+                raise CoapRefusal("4.08", "the answer is not here any more, "
+                                  "and its question did not come again")
+        elif request.observe == 1:
+            self.forget_observer(exchange.peer, message.token)
+        else:
+            exchange.observe = request.observe
+        return self.complete(exchange, request, values, now)
+
+    def follow(self, exchange, key, now):
+        """Answer a later block of what is kept, if it is."""
+        whole, block = self.kept.get(key, now), exchange.block2
+        if whole:
+            self.answer(exchange, whole, now)
+            last = block.start + whole.size(block) >= len(whole.payload)
+            observer = self.observers.fetched(key, last, now)
+            if observer and not observer.con:
+                self.tell(observer, now)
+        return whole
+
+    def read(self, exchange, message, values):
+        """Turn options into a CoapRequest; a body only where one counts.
+
+        The body of a GET or DELETE means nothing (RFC 7252, 5.5).
+        """
+        method, observe = COAP_METHODS[message.code], None
+        if method in ("GET", "FETCH") and values.get(COAP_OBSERVE) in (0, 1):
+            observe = values[COAP_OBSERVE]      # FETCH: RFC 8132, 2.4
+        return CoapRequest(
+            exchange, exchange.peer, method, tuple(values.get(COAP_PATH, ())),
+            tuple(values.get(COAP_QUERY, ())),
+            b"" if method in ("GET", "DELETE") else message.payload, values,
+            observe)
+
+    def complete(self, exchange, request, values, now):
+        """Give the request with all its body, or [] if blocks are missing."""
+        block = values.get(COAP_BLOCK1)
+        size = max(len(request.body), values.get(COAP_SIZE1, 0))
+        most = self.limit_of(request) if block or size else 0
+        if size > most:
+            raise coap_too_large(most)
+        if not block or not block.more:
+            self.reserve(exchange, now)
+        if block:
+            message = exchange.message
+            key = exchange.peer, coap_question(message)
+            body = self.uploads.take(key, block, request.body, most, now)
+            exchange.block1 = block
+            if body is None:
+                self.answer(exchange, CoapRepresentation(
+                    coap_code("2.31"), b"", ()), now)
+                return []
+            request = request._replace(body=body)
+        if exchange.kind == COAP_CON:
+            self.patience.append((now + COAP_PATIENCE, exchange))
+        return [request]
+
+    def reserve(self, exchange, now):
+        """Put aside what the answer may cost, before the function runs."""
+        if not self.trusted(exchange.peer):
+            if not self.budgets.spend(exchange.peer, COAP_DATAGRAM, now):
+                raise CoapRefusal("5.03", "", ((COAP_MAX_AGE, b"\2"),))
+            exchange.reserved = COAP_DATAGRAM
+
+    # What goes out
+
+    def reply(self, exchange, code, payload=b"", options=(), *, now,
+              observe=None):
+        """Answer a CoapRequest; `code` as people write it.
+
+        Where the request wants to observe, and `observe` is a name, its
+        sender is an observer of that name from now on.
+        """
+        if exchange.message is None:
+            return              # It is answered already.
+        whole = CoapRepresentation(coap_code(code), bytes(payload), options)
+        question = exchange.peer, coap_question(exchange.message)
+        observer = None
+        if exchange.observe == 0:
+            observer = self.register(exchange, whole, observe)
+        if len(whole.payload) > whole.size(exchange.block2):
+            self.kept.put(question, whole, now)
+            if observer:
+                self.observers.hold(observer, now)
+        self.answer(exchange, whole, now, observer)
+
+    def register(self, exchange, whole, name):
+        """Give the new observer, or None if there shall be none."""
+        peer, message = exchange.peer, exchange.message
+        self.forget_observer(peer, message.token)       # RFC 7641, 4.1
+        if name is None or whole.code >> 5 != 2:
+            return None
+        observer = CoapObserver(name, peer, message.token,
+                                coap_question(message), exchange.block2)
+        return observer if self.observers.add(observer) else None
+
+    def refuse(self, exchange, no, now):
+        """Answer with an error of the protocol's own."""
+        self.answer(exchange, CoapRepresentation(
+            coap_code(no.code), str(no).encode(), no.options), now)
+
+    def answer(self, exchange, whole, now, observer=None):
+        """Say the block of `whole` that the exchange asks for."""
+        try:
+            payload, options = whole.block(exchange.block2)
+        except CoapRefusal as no:
+            return self.refuse(exchange, no, now)
+        options += whole.options
+        if observer:
+            options.append((COAP_OBSERVE, self.observers.stamp(now)))
+        if exchange.block1:
+            options.append((COAP_BLOCK1, exchange.block1.encode()))
+        if exchange.sized and payload:
+            options.append((COAP_SIZE2, coap_uint(len(whole.payload))))
+        peer, mid, token = exchange.peer, exchange.mid, exchange.message.token
+        exchange.message, kind = None, COAP_ACK
+        if exchange.kind == COAP_NON or exchange.said:
+            kind, mid = self.kind_of_ours(exchange.kind), self.new_mid(peer)
+        data = coap_encode(CoapMessage(kind, whole.code, mid, token, options,
+                                       payload))
+        if kind == COAP_ACK:
+            exchange.said = data
+        else:
+            self.remember(kind, mid, data, peer, now, observer)
+        self.send(peer, data, now, exchange.asked, exchange.reserved)
+
+    def kind_of_ours(self, kind=COAP_CON):
+        """Say whether a message of ours may be a CON."""
+        full = len(self.sender.waiting) >= COAP_UNDER_WAY
+        return COAP_NON if full else kind
+
+    def new_mid(self, peer):
+        """Give a mid for a message of ours to this peer."""
+        self.mid = self.mid + 1 & 0xffff
+        while (peer, self.mid) in self.sender.waiting:
+            self.mid = self.mid + 1 & 0xffff
+        return self.mid
+
+    def remember(self, kind, mid, data, peer, now, observer):
+        """Note what an ACK or a RST with this mid will mean."""
+        if observer:
+            self.observers.told(observer, mid)
+        if kind == COAP_CON:
+            con = self.sender.add(peer, mid, data, now, observer)
+            if observer:
+                observer.con = con
+
+    def send(self, peer, data, now, asked=0, reserved=0):
+        """Put a datagram into the outbox, if the peer's budget has room.
+
+        What is no larger than what was `asked` is free. What finds no room
+        is lost, as it might be on the way, and will be asked for again.
+        """
+        cost = (len(data) if len(data) > asked else 0) - reserved
+        if (cost == 0 or self.trusted(peer)
+                or self.budgets.spend(peer, cost, now)):
+            self.outbox.append((peer, data))
+
+    def take(self):
+        """Give all [(peer, datagram)] that are to be sent now."""
+        taken, self.outbox = self.outbox, []
+        return taken
+
+    # Observers
+
+    def notify(self, name, code, payload, options, now):
+        """Tell all observers of a name what it has answered now.
+
+        An error ends the observation (RFC 7641, 4.2).
+        """
+        whole = CoapRepresentation(coap_code(code), bytes(payload), options)
+        if whole.code >> 5 != 2:
+            return self.forget_observers(name, code, now, whole.payload)
+        for observer in self.observers.of(name):
+            observer.next = whole
+            if observer.ready(now) and not observer.con:
+                self.tell(observer, now)
+
+    def tell(self, observer, now):
+        """Send the newest representation to one observer."""
+        kind = self.kind_of_ours()
+        mid, data = self.notification(observer, kind, now)
+        self.remember(kind, mid, data, observer.peer, now, observer)
+        self.send(observer.peer, data, now)
+
+    def notification(self, observer, kind, now):
+        """Take what waits for an observer; give its mid and its bytes."""
+        whole, observer.next, peer = observer.next, None, observer.peer
+        payload, options = whole.block(observer.block)
+        if len(payload) < len(whole.payload):
+            # The blocks behind the first will be asked for, by GET.
+            self.kept.put((peer, observer.question), whole, now)
+            self.observers.hold(observer, now)
+        mid, stamp = self.new_mid(peer), self.observers.stamp(now)
+        return mid, coap_encode(CoapMessage(
+            kind, whole.code, mid, observer.token,
+            (*whole.options, *options, (COAP_OBSERVE, stamp)), payload))
+
+    def forget_observers(self, name, code, now, payload=b""):
+        """End all observations of a name, and tell the observers why."""
+        whole = CoapRepresentation(coap_code(code), payload, ())
+        for observer in self.observers.of(name):
+            peer, kind = observer.peer, self.kind_of_ours()
+            self.forget_observer(peer, observer.token)
+            mid = self.new_mid(peer)
+            data = coap_encode(CoapMessage(kind, whole.code, mid,
+                                           observer.token, (), whole.payload))
+            self.remember(kind, mid, data, peer, now, None)
+            self.send(peer, data, now)
+
+    def forget_observer(self, peer, token):
+        """End one observation, without a word."""
+        observer = self.observers.remove(peer, token)
+        if observer and observer.con:
+            self.sender.settle(peer, observer.con.mid)
+
+    # What time brings
+
+    def next_time(self):
+        """Say when tick() will have something to do, or None."""
+        while self.patience and self.patience[0][1].message is None:
+            self.patience.popleft()
+        times = [queue[0][0] for queue in (
+            self.patience, self.observers.holds) if queue]
+        times += [self.sender.next_time(), self.sweep_at]
+        return min((time for time in times if time is not None), default=None)
+
+    def tick(self, now):
+        """Do what is due: empty ACKs, repetitions, forgetting."""
+        while self.patience and self.patience[0][0] <= now:
+            exchange = self.patience.popleft()[1]
+            if exchange.message:
+                exchange.said = coap_encode(
+                    CoapMessage(COAP_ACK, 0, exchange.mid))
+                self.send(exchange.peer, exchange.said, now, exchange.asked)
+        for con in self.sender.overdue(now):
+            self.repeat(con, now)
+        for observer in self.observers.released(now):
+            if not observer.con:
+                self.tell(observer, now)
+        if self.sweep_at is not None and now >= self.sweep_at:
+            left = [machine.sweep(now) for machine in (
+                self.memory, self.uploads, self.kept)]
+            self.sweep_at = now + COAP_SWEEP if any(left) else None
+
+    def repeat(self, con, now):
+        """Say again what was not acknowledged, or something newer."""
+        observer = con.observer
+        if con.tries > COAP_MAX_RETRANSMIT:
+            if observer:
+                self.forget_observer(con.peer, observer.token)
+            return
+        if observer and observer.ready(now):
+            mid, data = self.notification(observer, COAP_CON, now)
+            self.sender.rename(con, mid, data)
+            self.observers.told(observer, mid)
+        self.send(con.peer, con.data, now)
+
+# 14.8 From a message to a Call, and back ------------------------------------
+#
+# Nothing new can be said here: the nouns of chapter 2 and the table of kinds
+# have a column for this door.
+#
+#       POST coap://host/echo/a?b=1   Call("echo", method="POST", path="/a",
+#         Content-Format 50                query="b=1", headers={"Content-
+#                                          Type": "application/json"})
+#
+#       GET, FETCH answered           2.05 Content
+#       POST, PUT answered            2.04 Changed
+#       DELETE answered               2.02 Deleted
+#       a failure                     its kind's code; the sentence is the
+#                                     diagnostic payload (RFC 7252, 5.5.2)
+#
+# An answer is fresh for 60 s where nothing else is said (5.10.5), and a cache
+# on the way would then answer in the function's place. So Max-Age is 0.
+
+COAP_GOOD = {"GET": "2.05", "FETCH": "2.05", "POST": "2.04", "PUT": "2.04",
+             "DELETE": "2.02"}
+
+# Content-Formats are numbers, so that they fit into a byte (12.3; 60: RFC
+# 8949, 9.4). A type that is not among them is left out of the answer.
+COAP_TYPES = {0: "text/plain; charset=utf-8", 40: "application/link-format",
+                41: "application/xml", 42: "application/octet-stream",
+                50: "application/json", 60: "application/cbor"}
+
+MAX_DIAGNOSTIC = 512        # bytes: a sentence, in one datagram
+
+COAP_CONTENT_FORMAT, COAP_ACCEPT = 12, 17           # RFC 7252, 5.10
+
+
+class CoapAnswer(typing.NamedTuple):
+    """What goes back for one request."""
+    code: str                   # '2.05'
+    payload: bytes = b""
+    options: tuple = ()         # ((14, b""),): Max-Age 0
+
+
+def content_format(text):
+    """Give the number of a Content-Type, or None.
+
+    >>> content_format("application/json"), content_format("text/html")
+    (50, None)
+    """
+    kind, _, rest = text.lower().replace(" ", "").partition(";")
+    if kind == "text/plain" and rest not in ("", "charset=utf-8"):
+        return None
+    for number, name in COAP_TYPES.items():
+        if name.partition(";")[0] == kind:
+            return number
+    return None
+
+
+def coap_call(request):
+    """Make the Call of a request.
+
+    >>> call = coap_call(CoapRequest(None, None, "POST", ("echo", "a b"),
+    ...                              ("x=1", "y&z"), b"hi"))
+    >>> call.fn, call.path, call.raw, call.query, call.trigger
+    ('echo', '/a b', '/a%20b', 'x=1&y%26z', 'coap')
+
+    Errors: FaasError not_found, where the path is empty.
+    """
+    import urllib.parse
+    if not request.path or not request.path[0]:
+        raise FaasError("not_found", "a function's name is the first part of "
+                        "the path, as in coap://host/echo")
+    # Each part is quoted alone: a slash inside of one is no separator.
+    parts = [urllib.parse.quote(part, safe="!$&'()*+,;=:@~")
+             for part in request.path[1:]]
+    query = [urllib.parse.quote(part, safe="!$'()*+,;=:@/?~")
+             for part in request.query]
+    kind = COAP_TYPES.get(request.options.get(COAP_CONTENT_FORMAT))
+    return Call(request.path[0], request.body,
+                {"Content-Type": kind} if kind else {}, request.method,
+                "/" + "/".join(request.path[1:]), "/" + "/".join(parts),
+                "&".join(query), "coap")
+
+
+def coap_refusal(error):
+    """Spell a FaasError: code, sentence, and for `busy` when to come again.
+
+    >>> coap_refusal(FaasError("busy", "come later"))
+    CoapAnswer(code='5.03', payload=b'come later', options=((14, b'\\x01'),))
+    """
+    said = str(error).encode()[:MAX_DIAGNOSTIC]
+    later = error.kind in ("busy", "unavailable")
+    return CoapAnswer(KINDS[error.kind].coap,
+                      said.decode("utf-8", "ignore").encode(),
+                      ((COAP_MAX_AGE, b"\1"),) if later else ())
+
+
+def coap_answer(result, method="GET", accept=None):
+    """Spell a Result; `accept` is the number that the client wants, or None.
+
+    >>> coap_answer(Result(body=b"HI"), "POST")
+    CoapAnswer(code='2.04', payload=b'HI', options=((14, b''),))
+    >>> coap_answer(Result(body=b"HI"), accept=50).code
+    '4.06'
+    """
+    if result.kind != "ok":
+        return coap_refusal(FaasError(result.kind, result.sentence))
+    number = content_format(result.headers.get("Content-Type", ""))
+    form = () if number is None else (
+        (COAP_CONTENT_FORMAT, coap_uint(number)),)
+    if result.status >= 400:            # It says itself that it failed.
+        code = KINDS[kind_of(result.status)].coap
+        return CoapAnswer(code, result.body, form)
+    if accept is not None and accept != number:
+        return CoapAnswer("4.06", b"the answer is of another format")
+    return CoapAnswer(COAP_GOOD[method], result.body,
+                      (*form, (COAP_MAX_AGE, b"")))
+
+
+# What is there to be called? A device that was told nothing asks for
+# /.well-known/core (RFC 6690), and may ask for some only:
+#
+#       </clock>;rt="faas.function";obs,</shout>;rt="faas.function";obs
+#
+#       ?href=/cl*      whose path begins so
+#       ?rt=faas.*      whose attribute does
+#
+# `obs` says that it can be observed (RFC 7641, section 6).
+
+
+def core_links(names, queries=()):
+    """List functions in link format, those that pass every filter.
+
+    >>> core_links(["clock", "shout"], ["href=/sh*"])
+    '</shout>;rt="faas.function";obs'
+    """
+    links = []
+    for name in names:
+        have = {"href": "/" + name, "rt": "faas.function", "obs": ""}
+        if all(core_matches(have, query) for query in queries):
+            links.append(f'</{name}>;rt="faas.function";obs')
+    return ",".join(links)
+
+
+def core_matches(attributes, query):
+    """Tell whether attributes pass one filter (RFC 6690, section 4.1).
+
+    >>> core_matches({"rt": "faas.function"}, "rt=faas*")
+    True
+    """
+    name, _, wanted = query.partition("=")
+    have = attributes.get(name)
+    if have is None or not wanted.endswith("*"):
+        return have == wanted
+    return have.startswith(wanted[:-1])
+
+
+def coap_respond(platform, request):
+    """Answer one request; give the CoapAnswer, and what it observes.
+
+    Errors: FaasError.
+    """
+    accept = request.options.get(COAP_ACCEPT)
+    if request.path == (".well-known", "core"):
+        if request.method != "GET":
+            return CoapAnswer("4.05", b"this path takes GET"), None
+        if accept not in (None, 40):
+            return CoapAnswer("4.06", b"this is link format, 40"), None
+        names = sorted(fn.name for fn in platform.listing())
+        text = core_links(names, request.query).encode()
+        return CoapAnswer("2.05", text, (
+            (COAP_CONTENT_FORMAT, coap_uint(40)),)), None
+    if accept is not None and accept not in COAP_TYPES:
+        return CoapAnswer("4.06", b"no function answers in this format"), None
+    call = coap_call(request)
+    call = call._replace(fn=platform.name_of(call.fn))
+    answer = coap_answer(whole(platform.invoke(call)), request.method, accept)
+    wants = request.method == "GET" and request.observe == 0
+    good = wants and answer.code[0] == "2"
+    return answer, call.fn if good else None
+
+
+# 14.9 SHELL: one socket, and threads that take turns to listen --------------
+#
+# A call takes its time, and whoever makes it does not listen. So several
+# threads wait at the same socket. The kernel gives a datagram to one of them;
+# it makes the call and sends the answer, and the others listen on. Nothing is
+# handed from thread to thread, which would cost as much as the protocol does.
+#
+#       reader 1    recvfrom | receive, invoke ........... reply | recvfrom
+#       reader 2    recvfrom ............ | receive, invoke ....
+#       reader 3                            begun, because nobody was listening
+#       the clock   wait ............................ tick | wait
+#
+# The last one who listens begins another before it makes a call. Where that
+# cannot be, it refuses the call: somebody has to hear the ACKs.
+
+COAP_READERS = 1000         # threads; MAX_CONNECTIONS has the reason
+COAP_SPARE = 8              # that may listen while there is nothing to hear
+COAP_BUFFER = 1 << 20       # bytes; a burst waits in the kernel's memory
+
+MISTAKE = ("the platform made a mistake; its error output has the "
+           "traceback")
+
+
+def on_loopback(peer):
+    """Tell whether an address is of this machine.
+
+    >>> on_loopback(("127.0.0.1", 5683)), on_loopback(("192.0.2.1", 5683))
+    (True, False)
+    """
+    return peer[0].startswith(("127.", "::ffff:127.")) or peer[0] == "::1"
+
+
+class CoapServer:
+    """A UDP port that serves the functions of a Platform.
+
+    Errors: FaasError unavailable, if the address cannot be had.
+    """
+
+    #    turn      the endpoint is for one thread at a time
+    #    readers   threads there are; `hearing`, those that listen
+    #    running   calls under way
+    #    asleep    when the clock will look again; 0 if it is awake
+
+    def __init__(self, host, port):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF,
+                                   COAP_BUFFER)
+            self.socket.bind((host, port))
+        except OSError as error:
+            self.socket.close()
+            raise FaasError("unavailable", f"the UDP port {port} on {host} "
+                            f"cannot be had: {error.strerror}") from None
+        self.host, self.port = host, self.socket.getsockname()[1]
+        self.turn, self.closed, self.asleep = threading.Condition(), False, 0.0
+        self.readers = self.hearing = self.running = 0
+        self.clock = threading.Thread(target=self.keep_time, name="coap")
+
+    @property
+    def url(self):
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"coap://{host}:{self.port}"
+
+    def start(self, platform):
+        """Begin to serve."""
+        import random
+        self.platform, limit = platform, platform.limits.body
+        self.endpoint = CoapEndpoint(lambda request: limit, random.random,
+                                     on_loopback)
+        platform.watchers.append(self.announced)
+        with self.turn:
+            self.add_reader()
+        self.clock.start()
+
+    def stop(self):
+        """From now on the platform refuses new calls; answers still go."""
+        self.platform.watchers.remove(self.announced)
+
+    def drain(self, deadline):
+        """Wait until every call is answered, or `deadline`; then close."""
+        while self.running and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with self.turn:
+            self.closed = True
+            self.turn.notify_all()
+        self.clock.join()
+        with contextlib.suppress(OSError):      # It wakes the readers, though
+            self.socket.shutdown(socket.SHUT_RD)    # it says ENOTCONN.
+        while self.readers and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.socket.close()
+
+    def keep_time(self):
+        """Let the endpoint know what time it is, whenever it wants to."""
+        while not self.closed:
+            with self.turn:
+                now = time.monotonic()
+                self.endpoint.tick(now)
+                out, due = self.endpoint.take(), self.endpoint.next_time()
+                if not out and not self.closed:
+                    self.asleep = float("inf") if due is None else due
+                    self.turn.wait(None if due is None else
+                                   max(0.0, due - now))
+                    self.asleep = 0.0
+            self.send(out)
+
+    def add_reader(self):
+        """Begin to listen with one more thread; False if there is none."""
+        if self.readers >= COAP_READERS:
+            return False
+        try:
+            threading.Thread(target=self.listen, daemon=True).start()
+        except RuntimeError:                    # no more threads
+            return False
+        self.readers, self.hearing = self.readers + 1, self.hearing + 1
+        return True
+
+    def listen(self):
+        """Hear a datagram, and see to it, again and again."""
+        try:
+            while not self.closed:
+                try:
+                    data, peer = self.socket.recvfrom(65536)
+                except OSError:
+                    time.sleep(0.05)        # The network is down, perhaps.
+                    continue
+                if self.attend(data, peer):
+                    return
+        finally:
+            with self.turn:
+                self.readers -= 1
+
+    def attend(self, data, peer):
+        """Answer what one datagram asks; True if enough others listen."""
+        with self.turn:
+            requests = self.endpoint.receive(data, peer, time.monotonic())
+            out, free = self.taken(), True      # ACKs, refusals, blocks
+            if requests:
+                self.running += len(requests)
+                free = self.hearing > 1 or self.add_reader()
+                self.hearing -= free
+        self.send(out)
+        for request in requests:
+            self.serve(request, free)
+        if requests and free:
+            with self.turn:
+                if self.hearing >= COAP_SPARE:
+                    return True
+                self.hearing += 1
+        return False
+
+    def serve(self, request, free):
+        """Answer one request; what no chapter foresaw ends here."""
+        key = None
+        try:
+            if not free:
+                raise FaasError("busy", "there are as many calls as this door "
+                                "has threads for")
+            answer, key = coap_respond(self.platform, request)
+        except FaasError as error:
+            answer = coap_refusal(error)
+        except Exception:
+            import traceback
+            complain(traceback.format_exc())
+            answer = CoapAnswer("5.00", MISTAKE.encode())
+        with self.turn:
+            self.endpoint.reply(request.exchange, *answer,
+                                now=time.monotonic(), observe=key)
+            self.running -= 1
+            out = self.taken()
+        self.send(out)
+
+    def announced(self, name, result):
+        """Tell observers of a new Result, or that the function is gone."""
+        if name not in self.endpoint.observers.names:
+            return
+        with self.turn:
+            now = time.monotonic()
+            if result is None:
+                self.endpoint.forget_observers(name, "4.04", now)
+            elif result.status < 400:
+                self.endpoint.notify(name, *coap_answer(result), now)
+            out = self.taken()
+        self.send(out)
+
+    def taken(self):
+        """Take what is to be sent; wake the clock, if it sleeps too long."""
+        due = self.endpoint.next_time()
+        if due is not None and due < self.asleep:
+            self.turn.notify()
+        return self.endpoint.take()
+
+    def send(self, datagrams):
+        for peer, data in datagrams:
+            # What cannot be sent was lost, and loss is foreseen.
+            with contextlib.suppress(OSError):
+                self.socket.sendto(data, socket.MSG_DONTWAIT, peer)
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> coap_decode(bytes.fromhex("40017d34bb74656d7065726174757265")).options
+#   ((11, b'temperature'),)
+#   >>> coap_block_decode(bytes.fromhex("0e")).size
+#   1024
+#   >>> endpoint = CoapEndpoint(lambda request: 99, random=lambda: 0.5)
+#   >>> ping = coap_encode(CoapMessage(COAP_CON, 0, 0x1234))
+#   >>> endpoint.receive(ping, ("::1", 9), now=0.0), endpoint.take()
+#   ([], [(('::1', 9), b'p\x00\x124')])
+#
+# Roads not taken ------------------------------------------------------------
+#   DTLS or OSCORE (RFC 8613), which would tell who asks: Python's ssl has no
+#     DTLS, and the other needs ciphers that the standard library lacks.
+#   Discovery by multicast (RFC 7252, section 8): everybody on the link may
+#     make us answer a forged address. A platform is found by its own.
+#   CoAP over TCP (RFC 8323): for networks that drop UDP. There, HTTP will do.
+#   Answering a NON by an ACK, as tinyFaaS does: its sender counts on nothing,
+#     and two such servers can go on answering each other for ever.
+#
+# Real world -----------------------------------------------------------------
+#   Water meters and street lamps are managed by LwM2M, which is CoAP with a
+#   model of devices on top; so is the inside of a Thread network, Matter's
+#   radio. Californium and libcoap are what others are measured by; aiocoap is
+#   the one to read. Among FaaS platforms, tinyFaaS alone has this door.
+
+# ============================================================================
+# Chapter 15. The gRPC door, bottom up: what is under a remote call?
+# ============================================================================
+#
+# In a program that uses gRPC a call to another machine looks like a call:
+#
+#       answer = TinyFaaS.Request(Data(functionIdentifier="echo", data="hi"))
+#
+# That line is the top of a tower, and whoever only knows the top is helpless
+# on the day when it leans. So this chapter begins at the bottom. Each floor
+# answers one question that the floor above need not ask again:
+#
+#       how is a number written?                   a varint           15.1
+#       where does a value end, and which is it?   a field, a message
+#       where does a message end?                  a prefix           15.2
+#       how are names and paths said cheaply?      an HPACK block     15.3
+#       whose bytes are these?                     a frame            15.4
+#       who may send how much, and when?           a connection       15.5
+#       what is asked, and of which function?      a service          15.6
+#
+# The call above as it crosses the wire, 117 bytes of which the last two are
+# "hi". Below each part stands what it says:
+#
+#       HEADERS frame, stream 1        DATA frame, stream 1
+#      +------------+----------------+------------+-------------------------+
+#      | 9 bytes    | 84 bytes       | 9 bytes    | 15 bytes                |
+#      +------------+----------------+------------+-------------------------+
+#        00 00 54     83 86 04 30 ...  00 00 0f     00 00 00 00 0a
+#        01 04        HPACK: POST,     00 01        the prefix: 10 bytes
+#        00 00 00 01  http, the path,  00 00 00 01    0a 04 65 63 68 6f  "echo"
+#        its head     its type         its head       12 02 68 69        "hi"
+#                                                   the message: two fields
+#
+# Nothing in this tower comes from a package. Up to 15.5 it has no socket and
+# no clock either: bytes in, values out.
+#
+# Promised: nothing.
+
+# All that can be wrong below ends a remote call, and gRPC has 17 words for how
+# one ends (grpc/grpc, doc/statuscodes.md). Their numbers are their places.
+
+GRPC_STATUS = {name: number for number, name in enumerate(
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND "
+    "ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION "
+    "ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
+    "UNAUTHENTICATED".split())}
+
+
+class GrpcError(Exception):
+    """A remote call that failed: a name of GRPC_STATUS, and a sentence.
+
+    `fields` are what its trailers say beside that, as (name, value).
+
+    >>> error = GrpcError("NOT_FOUND", "function x not found")
+    >>> GRPC_STATUS[error.status], str(error)
+    (5, 'function x not found')
+    """
+
+    def __init__(self, status, sentence, *fields):
+        super().__init__(sentence)
+        self.status, self.fields = status, fields
+
+
+# 15.1 Varints and protobuf --------------------------------------------------
+#
+# Most numbers are small, so a number of eight bytes is mostly zeros. A varint
+# takes seven bits for each byte, the lowest first; a byte's first bit says
+# whether one more follows. 300 is 10 0101100 in groups of seven bits:
+#
+#       ac = 1 0101100      the lowest seven bits, and there is more
+#       02 = 0 0000010      the next seven, and that is all
+#
+# A number of 64 bits has ten bytes, and a varint no more (protobuf.dev,
+# "Encoding"). It may have more than it needs: 84 80 00 is a long way to write
+# 4, and every reader takes it.
+
+VARINT_BYTES = 10
+
+
+class ProtoError(GrpcError):
+    """The bytes are no message, or the values fit in none."""
+
+    def __init__(self, sentence):
+        super().__init__("INTERNAL", sentence)
+
+
+def varint_encode(n):
+    """Write a number that is not negative.
+
+    >>> varint_encode(300).hex(" ")
+    'ac 02'
+    """
+    if n < 128:                 # Most are, and the rest is slower.
+        return bytes([n])
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    return bytes(out) + bytes([n])
+
+
+def varint_decode(data, at=0):
+    """Read the number that begins at `at`; gives (number, where it ends).
+
+    >>> varint_decode(bytes.fromhex("ac02"))
+    (300, 2)
+
+    Errors: ProtoError, where it is cut or does not end.
+    """
+    if at < len(data) and data[at] < 128:
+        return data[at], at + 1
+    n = 0
+    for place, byte in enumerate(data[at:at + VARINT_BYTES]):
+        n |= (byte & 127) << 7 * place
+        if byte < 128:
+            # The tenth byte could say more than fits in 64 bits.
+            return n & (1 << 64) - 1, at + place + 1
+    raise ProtoError("a number is cut" if at + VARINT_BYTES > len(data) else
+                     f"a number has more than {VARINT_BYTES} bytes")
+
+
+# A message is fields, one after the other. Before each stands a tag, a varint
+# of the field's number and, in its three lowest bits, the wire type: how to
+# find out where the value ends.
+#
+#       TYPE  WHAT FOLLOWS THE TAG                       FOR INSTANCE
+#          0  a varint                                   int32, bool, enum
+#          1  8 bytes                                    double
+#          2  a varint n, then n bytes                   string, message
+#          3  fields, up to a tag of type 4 that has     a group, which
+#             the same number                            is deprecated
+#          5  4 bytes                                    float
+#
+# The message of this chapter's call:
+#
+#       0a  04  65 63 68 6f  12  02  68 69
+#       |   |   e  c  h  o   |   |   h  i
+#       |   4 bytes          |   2 bytes
+#       1 << 3 | 2           2 << 3 | 2     field 1 and field 2, of type 2
+#
+# No names are sent, and no more of the types than this. So a reader that has
+# never heard of field 9 still knows where it ends, and can pass over it: an
+# old server and a new client understand each other as far as both go.
+
+PROTO_FIXED = {1: 8, 5: 4}  # bytes of a value, by its wire type
+PROTO_DEPTH = 100           # groups within groups; google.protobuf's limit
+PROTO_FIELDS = 10_000       # in a message. Ours have 7 at most, but 4 MB may
+                            # be two million unknown ones, 200 MB as a list
+
+
+def proto_fields(data):
+    """Take a message apart: [(field number, wire type, value)].
+
+    >>> proto_fields(bytes.fromhex("0a04 6563686f 1202 6869"))
+    [(1, 2, b'echo'), (2, 2, b'hi')]
+    >>> proto_fields(bytes.fromhex("40ac02 63 0801 64"))    # 12 is a group
+    [(8, 0, 300), (12, 3, [(1, 0, 1)])]
+
+    Errors: ProtoError, where the bytes stop being fields.
+    """
+    fields, at, count = [], 0, 0
+    outside = []        # of each open group: its number, what was before it
+    while at < len(data):
+        tag, at = varint_decode(data, at)
+        number, wire, count = tag >> 3, tag & 7, count + 1
+        if not 0 < number < 1 << 29:
+            raise ProtoError(f"a field cannot have the number {number}")
+        if count > PROTO_FIELDS:
+            raise ProtoError(f"a message has more than {PROTO_FIELDS} fields")
+        if wire == 3 and len(outside) < PROTO_DEPTH:
+            outside.append((number, fields))
+            fields = []
+        elif wire == 4 and outside and outside[-1][0] == number:
+            group, fields = fields, outside.pop()[1]
+            fields.append((number, 3, group))
+        else:
+            value, at = proto_value(data, at, wire)
+            fields.append((number, wire, value))
+    if outside:
+        raise ProtoError(f"the group {outside[-1][0]} does not end")
+    return fields
+
+
+def proto_value(data, at, wire):
+    """Read the value behind a tag; gives (value, where it ends)."""
+    if wire == 0:
+        return varint_decode(data, at)
+    if wire == 2:
+        size, at = varint_decode(data, at)
+    elif wire in PROTO_FIXED:
+        size = PROTO_FIXED[wire]
+    else:
+        raise ProtoError(f"no value can be of wire type {wire} here")
+    if size > len(data) - at:
+        raise ProtoError(f"a value of {size} bytes ends after its message")
+    return data[at:at + size], at + size
+
+
+# What the numbers mean, both sides have to know beforehand. We keep it as a
+# spec, {number: ProtoField}, and a message as a dict by name. A field with the
+# value that it would have anyway ("", 0, False) is not sent. Two sorts are
+# sent even then, because there it matters whether they are there: those marked
+# `optional`, and those in a `oneof`, of which a message has one at most.
+
+#              wire type, number in descriptor.proto, value if not sent
+PROTO_KINDS = {"int32": (0, 5, 0), "bool": (0, 8, False),
+               "string": (2, 9, ""), "message": (2, 11, None),
+               "bytes": (2, 12, b""), "enum": (0, 14, 0)}
+
+
+class ProtoField(typing.NamedTuple):
+    """What a spec says about the fields of one number."""
+    name: str
+    kind: str = "string"        # a key of PROTO_KINDS
+    spec: typing.Any = None     # of a message
+    many: bool = False          # its value is a list
+    oneof: typing.Any = None    # the number of its oneof, if it is in one
+    optional: bool = False
+
+    @property
+    def zero(self):
+        """The value that is not sent, or None where any is."""
+        marked = self.optional or self.oneof is not None
+        return None if marked else PROTO_KINDS[self.kind][2]
+
+
+def proto_decode(spec, data):
+    """Read a message; gives {name: value}.
+
+    >>> spec = {1: ProtoField("functionIdentifier"), 2: ProtoField("data")}
+    >>> proto_decode(spec, bytes.fromhex("0a046563686f 12026869"))
+    {'functionIdentifier': 'echo', 'data': 'hi'}
+    >>> proto_decode(spec, b"")
+    {'functionIdentifier': '', 'data': ''}
+
+    Fields may come in any order; where one may come once, the last one counts.
+    (A message that comes twice would have to be merged, and numbers may be
+    packed into one value. Nobody has reason to send us either; the one loses
+    its first half here, the other is passed over.)
+    Errors: ProtoError.
+    """
+    values = {field.name: [] if field.many else field.zero
+              for field in spec.values()
+              if field.many or field.zero is not None}
+    for number, wire, value in proto_fields(data):
+        field = spec.get(number)
+        # A known number with another wire type is unknown too.
+        if field is None or PROTO_KINDS[field.kind][0] != wire:
+            continue
+        value = proto_read(field, value)
+        if field.many:
+            values[field.name].append(value)
+            continue
+        if field.oneof is not None:
+            for other in spec.values():
+                if other.oneof == field.oneof:
+                    values.pop(other.name, None)
+        values[field.name] = value
+    return values
+
+
+def proto_read(field, value):
+    """Turn what was on the wire into what the spec says that it is.
+
+    >>> proto_read(ProtoField("code", "int32"), 2 ** 64 - 1)
+    -1
+    """
+    if field.kind == "string":
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise ProtoError(f"the string field {field.name} contains "
+                             "invalid UTF-8") from None
+    if field.kind == "message":
+        return proto_decode(field.spec, value)
+    if field.kind == "bool":
+        return value != 0
+    if field.kind == "bytes":
+        return value
+    # int32 and enum: the lower 32 bits, the highest of which is the sign.
+    return (value & 0xffffffff ^ 1 << 31) - (1 << 31)
+
+
+def proto_encode(spec, values):
+    """Write a message of {name: value}.
+
+    >>> spec = {1: ProtoField("functionIdentifier"), 2: ProtoField("data")}
+    >>> values = {"functionIdentifier": "echo", "data": "hi"}
+    >>> proto_encode(spec, values).hex(" ")
+    '0a 04 65 63 68 6f 12 02 68 69'
+
+    A string may also be given as its UTF-8: a function's answer is bytes
+    already. Errors: ProtoError, where it is none.
+    """
+    pieces = []
+    for number, field in spec.items():
+        if field.name not in values:
+            continue
+        value = values[field.name]
+        for one in value if field.many else [value]:
+            if one or field.zero is None or field.many:
+                wire = PROTO_KINDS[field.kind][0]
+                pieces.append(varint_encode(number << 3 | wire))
+                pieces += proto_write(field, one)
+    return b"".join(pieces)
+
+
+def proto_write(field, value):
+    """Give the pieces that follow the tag.
+
+    >>> proto_write(ProtoField("data"), "hi")
+    [b'\\x02', b'hi']
+    """
+    if field.kind in ("int32", "bool", "enum"):
+        return [varint_encode(value & (1 << 64) - 1)]
+    if field.kind == "message":
+        value = proto_encode(field.spec, value)
+    elif field.kind == "string" and isinstance(value, str):
+        value = value.encode("utf-8", "replace")
+    elif field.kind == "string":
+        proto_read(field, value)        # only to see whether it is text
+    return [varint_encode(len(value)), value]
+
+
+# Nobody writes specs like the one above by hand. One writes a .proto file, in
+# a language of its own, and a compiler makes stubs of it for each language
+# that a client may be written in. These are the files of what we serve:
+# tinyFaaS's as it is there, the others as far as we need them.
+
+PROTO_FILES = {"tinyfaas.proto": """
+syntax = "proto3";
+package openfogstack.tinyfaas.tinyfaas;
+option go_package = ".;tinyfaas";
+message Data { string functionIdentifier = 1; string data = 2; }
+message Response { string response = 1; }
+service TinyFaaS { rpc Request (Data) returns (Response); }
+""", "grpc/health/v1/health.proto": """
+syntax = "proto3";
+package grpc.health.v1;
+message HealthCheckRequest { string service = 1; }
+message HealthCheckResponse {
+  enum ServingStatus {
+    UNKNOWN = 0; SERVING = 1; NOT_SERVING = 2; SERVICE_UNKNOWN = 3;
+  }
+  ServingStatus status = 1;
+}
+service Health {
+  rpc Check (HealthCheckRequest) returns (HealthCheckResponse);
+  rpc Watch (HealthCheckRequest) returns (stream HealthCheckResponse);
+}
+""", "grpc/reflection/v1/reflection.proto": """
+syntax = "proto3";
+package grpc.reflection.v1;
+message ExtensionRequest {
+  string containing_type = 1; int32 extension_number = 2;
+}
+message ServerReflectionRequest {
+  string host = 1;
+  oneof message_request {
+    string file_by_filename = 3;
+    string file_containing_symbol = 4;
+    ExtensionRequest file_containing_extension = 5;
+    string all_extension_numbers_of_type = 6;
+    string list_services = 7;
+  }
+}
+message FileDescriptorResponse { repeated bytes file_descriptor_proto = 1; }
+message ExtensionNumberResponse {
+  string base_type_name = 1; repeated int32 extension_number = 2;
+}
+message ServiceResponse { string name = 1; }
+message ListServiceResponse { repeated ServiceResponse service = 1; }
+message ErrorResponse { int32 error_code = 1; string error_message = 2; }
+message ServerReflectionResponse {
+  string valid_host = 1;
+  ServerReflectionRequest original_request = 2;
+  oneof message_response {
+    FileDescriptorResponse file_descriptor_response = 4;
+    ExtensionNumberResponse all_extension_numbers_response = 5;
+    ListServiceResponse list_services_response = 6;
+    ErrorResponse error_response = 7;
+  }
+}
+service ServerReflection {
+  rpc ServerReflectionInfo (stream ServerReflectionRequest)
+      returns (stream ServerReflectionResponse);
+}
+"""}
+
+# Reflection was called v1alpha for seven years, and differs in nothing else.
+PROTO_FILES["grpc/reflection/v1alpha/reflection.proto"] = PROTO_FILES[
+    "grpc/reflection/v1/reflection.proto"].replace("n.v1;", "n.v1alpha;")
+
+# Tools such as grpcurl have no stubs: they ask the server for its files
+# ("reflection") and get each as a FileDescriptorProto, which is a message like
+# any other, with a file of its own (google/protobuf/descriptor.proto; here is
+# as much of it as the files above need). So whoever understands this language
+# has both: a file's text gives the values of its FileDescriptorProto, and
+# those, for each message, its spec. The file that describes files is read by
+# the same lines as the others.
+#
+#       .proto text --> values of a FileDescriptorProto --> specs
+#                                 |                           |
+#                                 +-- proto_encode by  <------+  of the file
+#                                     this spec: its bytes       below
+
+PROTO_DESCRIPTOR = """
+syntax = "proto2";
+package google.protobuf;
+message EnumValueDescriptorProto {
+  optional string name = 1; optional int32 number = 2;
+}
+message EnumDescriptorProto {
+  optional string name = 1; repeated EnumValueDescriptorProto value = 2;
+}
+message OneofDescriptorProto { optional string name = 1; }
+message FieldDescriptorProto {
+  optional string name = 1;
+  optional int32 number = 3;
+  optional int32 label = 4;
+  optional int32 type = 5;
+  optional string type_name = 6;
+  optional int32 oneof_index = 9;
+}
+message DescriptorProto {
+  optional string name = 1;
+  repeated FieldDescriptorProto field = 2;
+  repeated EnumDescriptorProto enum_type = 4;
+  repeated OneofDescriptorProto oneof_decl = 8;
+}
+message MethodDescriptorProto {
+  optional string name = 1;
+  optional string input_type = 2;
+  optional string output_type = 3;
+  optional bool client_streaming = 5;
+  optional bool server_streaming = 6;
+}
+message ServiceDescriptorProto {
+  optional string name = 1; repeated MethodDescriptorProto method = 2;
+}
+message FileOptions { optional string go_package = 11; }
+message FileDescriptorProto {
+  optional string name = 1;
+  optional string package = 2;
+  repeated DescriptorProto message_type = 4;
+  repeated ServiceDescriptorProto service = 6;
+  optional FileOptions options = 8;
+  optional string syntax = 12;
+}
+"""
+
+# A statement ends with one of ; { } and is told from others by its first
+# words, or by how many it has. Types stand before their use, as names do in
+# this book, and an enum within the message that uses it.
+
+PROTO_STATEMENT = re.compile(r'((?:"[^"]*"|[^";{}])*)[;{}]')
+PROTO_WORD = re.compile(r'[\w.]+|"[^"]*"')
+PROTO_BLOCKS = {"message": "message_type", "enum": "enum_type",
+                "service": "service"}
+
+
+def proto_parse(name, text):
+    """Read a .proto file; gives the values of its FileDescriptorProto.
+
+    >>> file = proto_parse("a.proto", "message A { bytes b = 1; }")
+    >>> file["message_type"][0]["field"]
+    [{'name': 'b', 'number': 1, 'label': 1, 'type': 12}]
+    """
+    file, types = {"name": name, "package": "", "message_type": []}, {}
+    inside = [(file, {})]       # blocks that are open; what a field has there
+    for statement in PROTO_STATEMENT.findall(text):
+        holder, extra = inside[-1]
+        match [word.strip('"') for word in PROTO_WORD.findall(statement)]:
+            case []:
+                inside.pop()
+            case ["syntax" | "package" as key, value]:
+                file[key] = value
+            case ["option", key, value]:
+                file["options"] = {key: value}
+            case ["message" | "enum" | "service" as sort, title]:
+                inside.append(({"name": title}, {}))
+                holder.setdefault(PROTO_BLOCKS[sort], []).append(inside[-1][0])
+                path = [block["name"] for block, _ in inside[1:]]
+                types[title] = sort, ".".join(["", file["package"], *path])
+            case ["oneof", title]:
+                number = len(holder.setdefault("oneof_decl", []))
+                holder["oneof_decl"].append({"name": title})
+                inside.append((holder, {"oneof_index": number}))
+            case ["rpc", title, *words]:
+                method = proto_parse_method(title, words, types)
+                holder.setdefault("method", []).append(method)
+            case [title, number]:
+                value = {"name": title, "number": int(number)}
+                holder.setdefault("value", []).append(value)
+            case words:
+                field = {**proto_parse_field(words, types), **extra}
+                holder.setdefault("field", []).append(field)
+    return file
+
+
+def proto_parse_field(words, types):
+    """Read such as ['repeated', 'bytes', 'b', '1'].
+
+    >>> proto_parse_field(["repeated", "int32", "b", "1"], {})
+    {'name': 'b', 'number': 1, 'label': 3, 'type': 5}
+    """
+    *label, kind, name, number = words
+    kind, *path = types.get(kind, [kind])
+    field = {"name": name, "number": int(number),
+             "label": 3 if label == ["repeated"] else 1,
+             "type": PROTO_KINDS[kind][1]}
+    if path:
+        field["type_name"] = path[0]
+    return {**field, "optional": True} if label == ["optional"] else field
+
+
+def proto_parse_method(name, words, types):
+    """Read such as ['Data', 'returns', 'stream', 'Response']."""
+    middle = words.index("returns")
+    *client, asked = words[:middle]
+    *server, answered = words[middle + 1:]
+    method = {"name": name, "input_type": types[asked][1],
+              "output_type": types[answered][1]}
+    if client:
+        method["client_streaming"] = True
+    if server:
+        method["server_streaming"] = True
+    return method
+
+
+def proto_specs(file):
+    """Make the specs of a file's messages; gives {name: spec}.
+
+    >>> proto_specs(proto_parse("", "message A { bytes b = 1; }"))["A"]
+    {1: ProtoField(name='b', kind='bytes', spec=None, many=False, \
+oneof=None, optional=False)}
+    """
+    kinds = {number: kind for kind, (_, number, _) in PROTO_KINDS.items()}
+    specs = {}
+    for message in file["message_type"]:
+        specs[message["name"]] = {field["number"]: ProtoField(
+            field["name"], kinds[field["type"]],
+            specs.get(field.get("type_name", "").rpartition(".")[2]),
+            field["label"] == 3, field.get("oneof_index"),
+            "optional" in field) for field in message["field"]}
+    return specs
+
+
+# What the rest of the chapter takes from here: the specs of what is said, and
+# for reflection each file's bytes, and in which file a name stands.
+
+PROTO_PARSED = {name: proto_parse(name, text)
+                for name, text in PROTO_FILES.items()}
+
+TINYFAAS_DATA, TINYFAAS_RESPONSE = proto_specs(
+    PROTO_PARSED["tinyfaas.proto"]).values()
+HEALTH_REQUEST, HEALTH_RESPONSE = proto_specs(
+    PROTO_PARSED["grpc/health/v1/health.proto"]).values()
+REFLECTION_REQUEST, REFLECTION_RESPONSE = list(proto_specs(
+    PROTO_PARSED["grpc/reflection/v1/reflection.proto"]).values())[1::6]
+
+
+@functools.cache
+def proto_descriptor(name):
+    """Give a file of PROTO_FILES as the bytes of its FileDescriptorProto.
+
+    >>> proto_descriptor("tinyfaas.proto")[:16]
+    b'\\n\\x0etinyfaas.proto'
+    >>> len(proto_descriptor("tinyfaas.proto"))
+    253
+    """
+    spec = proto_specs(proto_parse("", PROTO_DESCRIPTOR))
+    return proto_encode(spec["FileDescriptorProto"], PROTO_PARSED[name])
+
+
+def proto_names(block, path):
+    """Give the full names of all that stands in a file, or in a block of it.
+
+    >>> file = proto_parse("", "message A { bytes b = 1; }")
+    >>> [*proto_names(file, "pkg")]
+    ['pkg.A', 'pkg.A.b']
+    """
+    for key, parts in block.items():
+        for part in parts if isinstance(parts, list) else ():
+            full = f"{path}.{part['name']}"
+            yield full
+            # An enum's values are named as if they stood beside it.
+            yield from proto_names(part, path if key == "enum_type" else full)
+
+
+@functools.cache
+def proto_symbols():
+    """Give {full name: the file that it stands in}.
+
+    >>> proto_symbols()["grpc.health.v1.Health.Check"]
+    'grpc/health/v1/health.proto'
+    """
+    return {symbol: name for name, file in PROTO_PARSED.items()
+            for symbol in proto_names(file, file["package"])}
+
+
+# 15.2 Five bytes, and gRPC's text -------------------------------------------
+#
+# HTTP/2 carries a stream of bytes and may cut it anywhere, so gRPC puts five
+# bytes before each message (grpc/grpc, doc/PROTOCOL-HTTP2.md):
+#
+#    OFFSET  SIZE  FIELD
+#         0     1  1 if the message is compressed, else 0
+#         1     4  n, its size as it is sent, big-endian
+#         5     n  the message
+#
+# The call of this chapter is thus
+#
+#       00  00 00 00 0a  0a 04 65 63 68 6f 12 02 68 69
+#       as  10 bytes     the message of 15.1
+#       it is
+#
+# A size that is too large is known from these five bytes, and refused there. A
+# compressed message shows its true size only when it is unpacked, and 4 kB of
+# gzip can hold 4 MB of zeros: so the unpacking has the same limit. Which
+# compression it is, the call's field grpc-encoding says.
+
+GRPC_MOST = 4 << 20         # bytes of a message; the default of every gRPC
+GRPC_PREFIX = struct.Struct(">BI")
+
+
+def grpc_frame(message):
+    """Put the five bytes before a message.
+
+    >>> grpc_frame(bytes.fromhex("0a046563686f12026869")).hex(" ")
+    '00 00 00 00 0a 0a 04 65 63 68 6f 12 02 68 69'
+    """
+    return b"".join((GRPC_PREFIX.pack(0, len(message)), message))
+
+
+class GrpcMessages:
+    """Bytes in, messages out, in whatever pieces the bytes come.
+
+    >>> reader = GrpcMessages()
+    >>> reader.receive(bytes.fromhex("0000 0000 04 0a02"))
+    []
+    >>> reader.receive(bytes.fromhex("6869 00"))
+    [b'\\n\\x02hi']
+    >>> reader.at_end()
+    Traceback (most recent call last):
+    ...
+    faas.GrpcError: the stream ends within a message
+
+    `encoding` is the field grpc-encoding. Errors: GrpcError; the reader is of
+    no use after that. The texts are grpc-go's, where people search for them.
+    """
+
+    def __init__(self, encoding="", most=GRPC_MOST):
+        if encoding not in ("", "identity", "gzip"):
+            raise GrpcError("UNIMPLEMENTED", "grpc: Decompressor is not "
+                            f"installed for grpc-encoding {encoding[:80]!r}",
+                            ("grpc-accept-encoding", "identity,gzip"))
+        self.encoding, self.most, self.held = encoding, most, bytearray()
+
+    def receive(self, data):
+        """Take bytes; give the messages that are now complete."""
+        self.held += data
+        messages = []
+        while len(self.held) >= GRPC_PREFIX.size:
+            flag, size = GRPC_PREFIX.unpack_from(self.held)
+            self.check(flag, size)
+            end = GRPC_PREFIX.size + size
+            if len(self.held) < end:
+                break
+            with memoryview(self.held) as view:     # one copy, not two
+                message = bytes(view[GRPC_PREFIX.size:end])
+            del self.held[:end]
+            messages.append(grpc_unzip(message, self.most) if flag
+                            else message)
+        return messages
+
+    def check(self, flag, size):
+        """Refuse by the prefix what need not be waited for."""
+        if flag > 1:
+            raise GrpcError("INTERNAL", "grpc: received unexpected payload "
+                            f"format {flag}")
+        if flag and self.encoding != "gzip":
+            raise GrpcError("INTERNAL", "grpc: compressed flag set with "
+                            "identity or empty encoding")
+        if size > self.most:
+            raise GrpcError("RESOURCE_EXHAUSTED", "grpc: received message "
+                            f"larger than max ({size} vs. {self.most})")
+
+    def at_end(self):
+        """Refuse an end that is none."""
+        if self.held:
+            raise GrpcError("INTERNAL", "the stream ends within a message")
+
+
+def grpc_unzip(data, most):
+    """Unpack a message that has at most `most` bytes; gzip is RFC 1952.
+
+    >>> import gzip
+    >>> grpc_unzip(gzip.compress(b"hi"), 100)
+    b'hi'
+
+    Errors: GrpcError RESOURCE_EXHAUSTED or INTERNAL.
+    """
+    import zlib
+    unpacker = zlib.decompressobj(31)       # 15 bits of window, and 16: gzip
+    try:
+        message = unpacker.decompress(data, most + 1)
+    except zlib.error:
+        message, unpacker = b"", None
+    if len(message) > most:
+        raise GrpcError("RESOURCE_EXHAUSTED", "grpc: received message after "
+                        f"decompression larger than max {most}")
+    if not unpacker or not unpacker.eof or unpacker.unused_data:
+        raise GrpcError("INTERNAL", "grpc: failed to decompress the message: "
+                        "it is no gzip, is cut, or something follows it")
+    return message
+
+
+# Three of gRPC's header fields have a grammar of their own.
+#
+#       grpc-timeout: 250m           1 to 8 digits, and one of H M S m u n
+#       grpc-message: no %E2%98%83   UTF-8, %-encoded but for 20 to 7e hex
+#       lab-bin: /w                  bytes in base64, padded or not
+#
+# The message is cut because clients bound the fields that they read, some at
+# 8 kB: past that they report RESOURCE_EXHAUSTED in the place of the status
+# (grpc/grpc#37852), and what went wrong is lost.
+
+GRPC_TIMES = {"H": 3600, "M": 60, "S": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+GRPC_SENTENCE = 1024        # bytes of a grpc-message as it is sent
+
+
+def grpc_timeout(text):
+    """Read a timeout, in seconds; None, where there is no such field.
+
+    >>> grpc_timeout("250m"), grpc_timeout(None)
+    (0.25, None)
+
+    Errors: GrpcError INTERNAL, as with grpc-go.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch("([0-9]{1,8})([HMSmun])", text)
+    if not found:
+        raise GrpcError("INTERNAL", f"malformed grpc-timeout {text[:40]!r}: "
+                        "it is 1 to 8 digits and one of H, M, S, m, u and n")
+    return int(found[1]) * GRPC_TIMES[found[2]]
+
+
+def grpc_message(sentence):
+    """Write a sentence as a grpc-message; a long one is cut.
+
+    >>> grpc_message("100 % naïve\\n")
+    '100 %25 na%C3%AFve%0A'
+    """
+    said = ""
+    for character in sentence[:GRPC_SENTENCE]:
+        if not " " <= character <= "~" or character == "%":
+            character = "".join(f"%{byte:02X}" for byte in
+                                character.encode("utf-8", "replace"))
+        if len(said) + len(character) > GRPC_SENTENCE:
+            break
+        said += character
+    return said
+
+
+def grpc_message_decode(text):
+    """Read a grpc-message, as clients do: what is not understood stays.
+
+    >>> grpc_message_decode("100 %25 na%C3%AFve %zz")
+    '100 % naïve %zz'
+    """
+    return re.sub(b"%([0-9A-Fa-f]{2})", lambda code: bytes.fromhex(
+        code[1].decode()), text.encode()).decode("utf-8", "replace")
+
+
+def grpc_binary(text):
+    """Read the value of a field whose name ends in -bin.
+
+    >>> grpc_binary("/w"), grpc_binary("/w==")
+    (b'\\xff', b'\\xff')
+
+    Errors: GrpcError INTERNAL.
+    """
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise GrpcError("INTERNAL", "malformed binary metadata "
+                        f"{text[:40]!r}: it is no base64") from None
+
+
+# 15.3 HPACK -----------------------------------------------------------------
+#
+# The metadata of a call is text, and nearly the same text each time: a client
+# that calls `echo` a thousand times would say a thousand times who it is and
+# what it accepts. HPACK (RFC 7541) lets both ends keep a table of fields that
+# were said before, and say a number instead. There are four ways to say a
+# field, and one to say something about the table:
+#
+#       1 i i i i i i i     field i, name and value               section 6.1
+#       0 1 i i i i i i     a literal, which both ends remember         6.2.1
+#       0 0 1 s s s s s     from here on the table has s bytes          6.3
+#       0 0 0 1 i i i i     a literal that nobody may remember          6.2.3
+#       0 0 0 0 i i i i     a literal that is not remembered            6.2.2
+#
+# A literal's i is where the table has its name; 0 says that the name follows.
+# Then comes the value. A text is its length, and a first bit that says whether
+# it is Huffman-coded:
+#
+#       H n n n n n n n     then n bytes                                5.2
+#
+# Worked by hand, the request of C.4.1 in the RFC's appendix is
+#
+#       82  86  84  41  8c f1e3 c2e5 f23a 6ba0 ab90 f4ff
+#       |   |   |   |   |  www.example.com, 12 bytes in Huffman code
+#       |   |   |   |   1 0001100   H = 1, n = 12
+#       |   |   |   01 000001       literal, remember it; name 1, :authority
+#       |   |   1 0000100           field 4,  :path /
+#       |   1 0000110               field 6,  :scheme http
+#       1 0000010                   field 2,  :method GET
+#
+# The decoder has to know all five, because the client chooses. It is the
+# larger half of this section, for what it is sent may be an attack.
+
+
+class HpackError(Exception):
+    """The block cannot be understood.
+
+    Then no later one can, for both tables must be the same: it is the end of
+    the connection (RFC 9113, section 4.3).
+    """
+
+
+class HpackTooLarge(Exception):
+    """The fields are larger than the caller wants them.
+
+    All of the block was read, so the table is right, and only the stream has
+    to end (RFC 9113, section 10.5.1).
+    """
+
+
+# The table begins with 61 fields that never change (RFC 7541, appendix A), in
+# the order of the RFC. What is before the first blank is the name. They count
+# from 1, so that 0 can mean "no field", and 62 is the newest remembered one.
+
+HPACK_STATIC = [("", ""), *(tuple(entry.partition(" ")[::2]) for entry in (
+    ":authority|:method GET|:method POST|:path /|:path /index.html|"
+    ":scheme http|:scheme https|:status 200|:status 204|:status 206|"
+    ":status 304|:status 400|:status 404|:status 500|accept-charset|"
+    "accept-encoding gzip, deflate|accept-language|accept-ranges|accept|"
+    "access-control-allow-origin|age|allow|authorization|cache-control|"
+    "content-disposition|content-encoding|content-language|content-length|"
+    "content-location|content-range|content-type|cookie|date|etag|expect|"
+    "expires|from|host|if-match|if-modified-since|if-none-match|if-range|"
+    "if-unmodified-since|last-modified|link|location|max-forwards|"
+    "proxy-authenticate|proxy-authorization|range|referer|refresh|"
+    "retry-after|server|set-cookie|strict-transport-security|"
+    "transfer-encoding|user-agent|vary|via|www-authenticate").split("|"))]
+
+
+# A number begins in what its first byte has left. Where it does not fit those
+# bits are all ones, and the rest follows, seven bits to a byte, the lowest
+# first, as in 15.1. 1337 in five bits (C.1.2):
+#
+#       1f = ...11111     31, and there is more
+#       9a = 1 0011010    + 26, and there is more
+#       0a = 0 0001010    + 10 x 128 = 1337
+#
+# The RFC names no end (5.1: "exceed implementation limits"), and a reader
+# without one can be kept adding zeros for ever. Four bytes after the first
+# make 28 bits. A table, a text and a block of ours are all smaller than 2^28.
+
+HPACK_MORE = 4
+
+
+def hpack_integer(data, at, bits):
+    """Read the number that begins in the low `bits` of data[at].
+
+    >>> hpack_integer(bytes.fromhex("1f9a0a"), 0, 5)
+    (1337, 3)
+
+    Gives (number, where it ends). Errors: HpackError; IndexError, where the
+    data ends first. Source: RFC 7541, section 5.1.
+    """
+    ones = (1 << bits) - 1
+    number, at = data[at] & ones, at + 1
+    if number < ones:
+        return number, at
+    for more in range(HPACK_MORE):
+        number += (data[at + more] & 127) << 7 * more
+        if data[at + more] < 128:
+            return number, at + more + 1
+    raise HpackError(f"a number goes on after {HPACK_MORE} bytes more")
+
+
+def hpack_number(number, bits, flags=0):
+    """Write a number below `flags`, which are what the first byte says.
+
+    >>> hpack_number(1337, 5).hex(" "), hpack_number(2, 7, 0x80).hex()
+    ('1f 9a 0a', '82')
+    """
+    ones = (1 << bits) - 1
+    if number < ones:
+        return bytes([flags | number])
+    return bytes([flags | ones]) + varint_encode(number - ones)
+
+
+# In the Huffman code of appendix B, "a" has 5 bits and a backslash has 19. The
+# RFC prints all 257 codes, but it is enough to know how long they are: sorted
+# by length, and within a length by symbol, each code is the one before it plus
+# one, with zeros appended where codes become longer (a canonical code).
+#
+#       0 1 2 a c e i o s t     5 bits     00000, 00001, ... 01001
+#       space % - . / 3 4 ...   6 bits     010100, 010101, ...
+#
+# One letter for each length, in the order of the symbols: a is 5 bits, z is
+# 30. The last of them is EOS, a symbol that is no byte and never sent: the
+# first of its 30 ones fill up a last byte.
+
+HPACK_LENGTHS = (
+    "isxxxxxxxtzxxzxxxxxxxxzxxxxxxxxxbffhibdgffdgdbbbaaabbbbbbbcdkbhf"
+    "ibccccccccccccccccccccccdcdioijbkabababbbaccbbbabcbaabccccckgjix"
+    "prpprrrsrssssststtrstssssqrsrsstrqprrssqsrrtqrssqqrqsrssprrrsrrs"
+    "vvporsruvvvwwvtuoqvwwvwtqqvvxwwwptpqrqqsrruuttvsvwvvwwwwwxwwwwwv"
+    "z")
+
+
+@functools.cache
+def hpack_codes():
+    """Give the code of each symbol, as the bits that it is.
+
+    >>> hpack_codes()[ord("a")], hpack_codes()[ord("z")]
+    ('00011', '1111011')
+
+    Source: RFC 7541, appendix B.
+    """
+    codes, code, last = {}, 0, 5
+    for letter, symbol in sorted(zip(HPACK_LENGTHS, range(257))):
+        bits = ord(letter) - ord("a") + 5
+        code <<= bits - last
+        codes[symbol] = f"{code:0{bits}b}"
+        code, last = code + 1, bits
+    return codes
+
+
+def hpack_huffman(data):
+    """Write bytes in Huffman code, the last byte filled up with ones.
+
+    >>> hpack_huffman(b"www.example.com").hex(" ", 2)
+    'f1e3 c2e5 f23a 6ba0 ab90 f4ff'
+    """
+    bits = "".join(hpack_codes()[byte] for byte in data)
+    bits += "1" * (-len(bits) % 8)
+    return int("0" + bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+# To decode it bit by bit is to walk down a tree, left for 0, right for 1, and
+# to write a symbol and go back to the root at each leaf. Python takes a tenth
+# of a microsecond for each step whatever the step does, so we take four bits
+# at a time: a table says for each of the 256 inner nodes and each half of a
+# byte where one arrives, and what was written on the way.
+#
+#       at       half     arrives at     writes
+#       1        0001     10001          nothing: no code is so short
+#       10001    1000     1000           "a", 00011; then 000 has begun
+#
+# A node's number is the bits that lead to it, after a 1. So 1 is the root, 2n
+# and 2n + 1 are below n, and the tree needs no pointers. Measured, for a date
+# of 22 bytes: bit by bit 15 us, with a window of eight bits 6 us, by halves of
+# a byte 2.3 us. Whole bytes were no faster than halves, and need a table 16
+# times as large. This one has 4,096 places, and takes 4 ms and 260 kB when the
+# first such text arrives; who speaks no HTTP/2 never pays for it.
+
+HPACK_EOS = (1 << 31) - 1       # the node of 30 ones
+
+
+@functools.cache
+def hpack_steps():
+    """Give [(where the next 16 places begin, text)] and the nodes' numbers.
+
+    >>> steps, nodes = hpack_steps()
+    >>> place, text = steps[0b0001]             # from the root
+    >>> nodes[place // 16] == 0b10001, steps[place + 0b1000][1]
+    (True, 'a')
+    """
+    leaves = {int("1" + code, 2): chr(symbol)
+              for symbol, code in hpack_codes().items() if symbol < 256}
+    nodes = [1]
+    for node in nodes:          # which grows while we walk along it
+        nodes += [below for below in (2 * node, 2 * node + 1)
+                  if below not in leaves and below <= HPACK_EOS]
+    place = {node: 16 * number for number, node in enumerate(nodes)}
+    steps = []
+    for node, half in itertools.product(nodes, range(16)):
+        text = ""
+        for shift in (3, 2, 1, 0):
+            # From EOS no way leads back: whoever sent it is found out at
+            # the text's end.
+            node = min(2 * node + (half >> shift & 1), HPACK_EOS)
+            if node in leaves:
+                text, node = leaves[node], 1
+        steps.append((place[node], text))
+    return steps, nodes
+
+
+def hpack_unhuffman(data):
+    """Read a text in Huffman code; each byte is a character (Latin-1).
+
+    >>> hpack_unhuffman(bytes.fromhex("a8eb10649cbf"))
+    'no-cache'
+
+    Errors: HpackError, where it does not end in less than eight ones after a
+    symbol (RFC 7541, section 5.2).
+    """
+    steps, nodes = hpack_steps()
+    at, text = 0, []
+    for byte in data:
+        at, one = steps[at + (byte >> 4)]
+        at, two = steps[at + (byte & 15)]
+        text.append(one + two)
+    node = nodes[at >> 4]
+    if node > 0xff or node & node + 1:
+        raise HpackError("a Huffman text ends in padding that is no EOS, or "
+                         "has a whole byte of it")
+    return "".join(text)
+
+
+def hpack_text(block, at):
+    """Read a text of either form; gives (text, where it ends).
+
+    >>> hpack_text(bytes.fromhex("0a637573746f6d2d6b6579"), 0)
+    ('custom-key', 11)
+    """
+    size, start = hpack_integer(block, at, 7)
+    end = start + size
+    if end > len(block):
+        raise HpackError(f"a text of {size} bytes ends after its block")
+    piece = block[start:end]
+    return (hpack_unhuffman(piece) if block[at] & 0x80
+            else piece.decode("latin-1")), end
+
+
+# What both ends remember is a queue: a new field enters at 62, all others move
+# up by one, and the oldest leave when the sizes add up to more than was agreed
+# (4,096 bytes unless SETTINGS say otherwise). A field's size is that of its
+# two texts and 32 more, for what a table of pointers would cost (4.1).
+#
+#       1 ... 61     62         63       64
+#       static       newest  -> older -> oldest -> out
+#
+# The bound is no protection from the HPACK bomb (CVE-2016-6581): one field of
+# 4,000 bytes is remembered, and then said again by one byte each time, until
+# 16 kB on the wire have become 64 MB of headers. So what the fields would take
+# if they were written out is counted while they are read.
+
+
+class HpackDecoder:
+    """Blocks in, fields out; one for each connection, for it remembers.
+
+    >>> decoder = HpackDecoder()
+    >>> decoder.decode(bytes.fromhex("828684418cf1e3c2e5f23a6ba0ab90f4ff"))
+    [(':method', 'GET'), (':scheme', 'http'), (':path', '/'), \
+(':authority', 'www.example.com')]
+    >>> decoder.table[62:], decoder.size        # what it learned
+    ([(':authority', 'www.example.com')], 57)
+    >>> decoder.decode(bytes.fromhex("828684be"))[-1]       # and now uses
+    (':authority', 'www.example.com')
+
+    `limit` is what we set as HEADER_TABLE_SIZE; `most` bounds what the fields
+    of one block may add up to, each with 32 bytes more.
+    Errors: HpackError, after which the decoder is of no use; HpackTooLarge,
+    after which it is.
+    """
+
+    def __init__(self, limit=4096):
+        self.limit = self.room = limit      # `room`: what the client chose
+        self.table, self.size = HPACK_STATIC.copy(), 0
+
+    def decode(self, block, most=64 << 10):
+        """Give the fields of a block as [(name, value)]."""
+        try:
+            return self.read(block, most)
+        except IndexError:
+            raise HpackError("the block ends within a field") from None
+
+    def read(self, block, most):
+        fields, at, end, table = [], self.resize(block), len(block), self.table
+        while at < end:
+            first = block[at]
+            # The short way, for a field that is one byte: nearly all are.
+            if 128 < first < 255 and first - 128 < len(table):
+                field, at = table[first - 128], at + 1
+            else:
+                field, at = self.field(block, at)
+            name, value = field
+            most -= 32 + len(name) + len(value)
+            if most < 0:
+                # The rest is read for what the table learns from it.
+                fields.clear()
+            else:
+                fields.append(field)
+        if most < 0:
+            raise HpackTooLarge("the fields are larger than they may be")
+        return fields
+
+    def resize(self, block):
+        """Obey the size updates that a block begins with (4.2, 6.3)."""
+        at = 0
+        while at < len(block) and block[at] & 0xe0 == 0x20:
+            room, at = hpack_integer(block, at, 5)
+            if room > self.limit:
+                raise HpackError(f"a table of {room} bytes is more than the "
+                                 f"{self.limit} that were agreed")
+            self.room = room
+            self.forget()
+        return at
+
+    def field(self, block, at):
+        """Read one field of any form; gives (field, where it ends)."""
+        first = block[at]
+        if first & 0x80:
+            index, at = hpack_integer(block, at, 7)
+            return self.entry(index), at
+        if first & 0xe0 == 0x20:
+            raise HpackError("the table's size changes after a field")
+        index, at = hpack_integer(block, at, 6 if first & 0x40 else 4)
+        if index:
+            name = self.entry(index)[0]
+        else:
+            name, at = hpack_text(block, at)
+        value, at = hpack_text(block, at)
+        if first & 0x40:
+            self.remember((name, value))
+        return (name, value), at
+
+    def entry(self, index):
+        if not 0 < index < len(self.table):
+            raise HpackError(f"there is no field {index} in the table")
+        return self.table[index]
+
+    def remember(self, field):
+        self.table.insert(62, field)
+        self.size += 32 + len(field[0]) + len(field[1])
+        self.forget()
+
+    def forget(self):
+        """Let the oldest go, until the rest has room.
+
+        A field that alone is too large drives out all others, and then goes
+        itself: that is no error, but a way to clear the table (4.4).
+        """
+        while self.size > self.room:
+            name, value = self.table.pop()
+            self.size -= 32 + len(name) + len(value)
+
+
+# Our own fields are few and short, so we remember nothing and ask nobody to:
+# what is in the static table is a number, all else a literal. That suits every
+# client, also one whose table has 0 bytes, and no state of ours can go out of
+# step with theirs. Nor do we write Huffman code: it would save 8 of the 35
+# bytes that the fields of a gRPC answer take, in a packet that has 40 bytes of
+# TCP and IP before them, and cost more time than all else here.
+
+# By a field its own place, by a name the first place that has it.
+HPACK_INDEX = {key: index for index, field in
+               reversed([*enumerate(HPACK_STATIC)][1:])
+               for key in (field, field[0])}
+
+
+def hpack_encode(fields):
+    """Write fields, (name, value) tuples, as a block that needs no table.
+
+    >>> hpack_encode([(":status", "200"), ("age", "7")]).hex(" ")
+    '88 0f 06 01 37'
+    """
+    block = b""
+    for field in fields:
+        index = HPACK_INDEX.get(field)
+        if index:
+            block += hpack_number(index, 7, 0x80)
+            continue
+        name, value = (text.encode("latin-1") for text in field)
+        index = HPACK_INDEX.get(field[0], 0)
+        block += hpack_number(index, 4)
+        if not index:
+            block += hpack_number(len(name), 7) + name
+        block += hpack_number(len(value), 7) + value
+    return block
+
+# 15.4 HTTP/2: frames --------------------------------------------------------
+#
+# HTTP/1.1 gives its answers one after the other, and a slow one holds up all
+# behind it. HTTP/2 (RFC 9113) cuts requests and answers into frames; each
+# frame says which exchange it is of, its stream, and so they may be mixed.
+# Nine bytes stand before each (section 4.1):
+#
+#       0              3      4       5                  9
+#       +--------------+------+-------+-+----------------+---------
+#       | length       | type | flags |R| stream         | payload
+#       +--------------+------+-------+-+----------------+---------
+#         24 bits        8      8      1  31               length bytes
+#
+# R is reserved, and ignored. The block of 15.3, asked on stream 1:
+#
+#       00 00 11   01        05            00 00 00 01   82 86 84 41 8c f1 ...
+#       17 bytes   HEADERS   END_HEADERS   stream 1      the block
+#                            END_STREAM
+#
+# A client takes odd numbers for its streams, each larger than the last. Even
+# ones are for what a server pushes unasked, which we never do; 0 is for the
+# connection itself. The life of two requests, of which the second is quicker:
+#
+#       client                               server
+#         |                                    |
+#         | --- "PRI * HTTP/2.0...", SETTINGS  |     (1) the preface
+#         | <-- SETTINGS, WINDOW_UPDATE 0 ---  |     (2) ours, unasked
+#         | --- HEADERS 1 ------------------>  |     (3) a head
+#         | --- HEADERS 3, END_STREAM ------>  |     (4) another: that is all
+#         | --- DATA 1, END_STREAM --------->  |     (5) the first one's body
+#         | <-- HEADERS 3, DATA 3, END_STREAM  |     (6) the second's answer
+#         | <-- HEADERS 1, DATA 1 -----------  |     (7) the first's; in gRPC
+#         | <-- HEADERS 1, END_STREAM -------  |     (8) it ends in trailers
+#
+#   Vocabulary   stream   a stream's number            e.g. 1
+#                one      an H2Stream: one that is open
+#                block    fields, in HPACK             e.g. 82 86 84
+#                room     bytes that the client may still send us
+#                window   bytes that we may still send it
+#
+# The preface is a request of a method that nobody has: an HTTP/1.1 server
+# that is spoken to by mistake refuses it at once, and executes nothing (3.4).
+
+H2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+H2_HEAD = struct.Struct(">IBI")     # length and type are read as one number
+
+(H2_DATA, H2_HEADERS, H2_PRIORITY, H2_RST_STREAM, H2_SETTINGS, H2_PUSH_PROMISE,
+ H2_PING, H2_GOAWAY, H2_WINDOW_UPDATE, H2_CONTINUATION) = range(10)
+
+H2_END_STREAM = H2_ACK = 1          # one bit; the type says which it is
+H2_END_HEADERS, H2_PADDED, H2_PRIORITIZED = 4, 8, 32
+
+H2_FRAME = 16384            # bytes; the largest payload that every peer must
+                            # take (4.2). We take none larger, and send none.
+
+
+class H2Kind(typing.NamedTuple):
+    """What is known of all frames of a type (RFC 9113, section 6)."""
+    name: str
+    streams: tuple = (True,)    # False: stream 0; True: another
+    sizes: range = range(H2_FRAME + 1)
+    flags: dict = {}            # {bit: name}
+
+
+H2_KINDS = (                # by number
+    H2Kind("DATA", flags={1: "END_STREAM", 8: "PADDED"}),
+    H2Kind("HEADERS", flags={1: "END_STREAM", 4: "END_HEADERS", 8: "PADDED",
+                             32: "PRIORITY"}),
+    H2Kind("PRIORITY"),         # of 5 bytes: on_priority says why not here
+    H2Kind("RST_STREAM", sizes=range(4, 5)),
+    H2Kind("SETTINGS", (False,), range(0, H2_FRAME + 1, 6), {1: "ACK"}),
+    H2Kind("PUSH_PROMISE", flags={4: "END_HEADERS", 8: "PADDED"}),
+    H2Kind("PING", (False,), range(8, 9), {1: "ACK"}),
+    H2Kind("GOAWAY", (False,), range(8, H2_FRAME + 1)),
+    H2Kind("WINDOW_UPDATE", (False, True), range(4, 5)),
+    H2Kind("CONTINUATION", flags={4: "END_HEADERS"}))
+
+# Why something ended is said by a number (section 7), in a RST_STREAM of a
+# stream, or in a GOAWAY of the connection:
+#
+#       0   NO_ERROR             that is all
+#       1   PROTOCOL_ERROR       a rule was broken, and no other code has it
+#       2   INTERNAL_ERROR       the fault of whoever says it
+#       3   FLOW_CONTROL_ERROR   more than a window; or a window too large
+#       4   SETTINGS_TIMEOUT     no ACK came
+#       5   STREAM_CLOSED        a frame after the end
+#       6   FRAME_SIZE_ERROR     too short, too long
+#       7   REFUSED_STREAM       not even begun: it may be asked again
+#       8   CANCEL               the answer is not wanted any more
+#       9   COMPRESSION_ERROR    the HPACK tables have parted
+#       10  CONNECT_ERROR        a tunnel has collapsed
+#       11  ENHANCE_YOUR_CALM    you cost too much
+
+(H2_NO_ERROR, H2_PROTOCOL_ERROR, H2_INTERNAL_ERROR, H2_FLOW_CONTROL_ERROR,
+ H2_SETTINGS_TIMEOUT, H2_STREAM_CLOSED, H2_FRAME_SIZE_ERROR, H2_REFUSED_STREAM,
+ H2_CANCEL, H2_COMPRESSION_ERROR, H2_CONNECT_ERROR, H2_ENHANCE_YOUR_CALM
+ ) = range(12)
+
+# Each end tells the other its settings, and the other obeys from its ACK on.
+# A setting is a number of two bytes and a value of four (6.5.1); numbers that
+# we do not know are skipped.
+#
+#       1  HEADER_TABLE_SIZE        4,096      put_block obeys it
+#       2  ENABLE_PUSH              1          we never push
+#       3  MAX_CONCURRENT_STREAMS   no limit   the client's is for pushes
+#       4  INITIAL_WINDOW_SIZE      65,535     resize obeys it
+#       5  MAX_FRAME_SIZE           16,384     ours are never larger
+#       6  MAX_HEADER_LIST_SIZE     no limit   ours are short
+
+H2_TABLE_SIZE, H2_MAX_STREAMS, H2_INITIAL_WINDOW, H2_MAX_LIST = 1, 3, 4, 6
+H2_MOST = (1 << 31) - 1     # the largest window (6.9.1), the largest stream
+
+H2_ALLOWED = {              # of the others, any value is one (6.5.2)
+    2: (range(2), H2_PROTOCOL_ERROR),
+    4: (range(H2_MOST + 1), H2_FLOW_CONTROL_ERROR),
+    5: (range(1 << 14, 1 << 24), H2_PROTOCOL_ERROR)}
+
+
+class H2Error(Exception):
+    """A rule was broken: on one stream, or (0) on the whole connection.
+
+    If both ends still agree on all that they share, the windows and HPACK's
+    table, it is the stream's error, and the others live on (5.4).
+    """
+
+    def __init__(self, code, sentence, stream=0):
+        super().__init__(sentence)
+        self.code, self.stream = code, stream
+
+
+def h2_frame(kind, flags=0, stream=0, payload=b""):
+    """Spell a frame.
+
+    >>> h2_frame(H2_PING, H2_ACK, payload=b"12345678").hex(" ")
+    '00 00 08 06 01 00 00 00 00 31 32 33 34 35 36 37 38'
+    """
+    return H2_HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
+
+
+def h2_frames(data):
+    """Read frames in order to look at them: [(name, stream, flags, payload)].
+
+    >>> h2_frames(bytes.fromhex("000011 01 05 00000001"
+    ...                         "828684418cf1e3c2e5f23a6ba0ab90f4ff"))
+    [('HEADERS', 1, 'END_STREAM END_HEADERS', b'\\x82\\x86\\x84A\\x8c\
+\\xf1\\xe3\\xc2\\xe5\\xf2:k\\xa0\\xab\\x90\\xf4\\xff')]
+    >>> h2_frames(H2_PREFACE + h2_frame(H2_SETTINGS))
+    [('PREFACE', 0, '', b''), ('SETTINGS', 0, '', b'')]
+
+    Nothing is checked; what is incomplete at the end is left out.
+    """
+    found, at = [], 0
+    if data.startswith(H2_PREFACE):
+        found, at = [("PREFACE", 0, "", b"")], len(H2_PREFACE)
+    while at + 9 <= len(data):
+        word, bits, stream = H2_HEAD.unpack_from(data, at)
+        at, start = at + 9 + (word >> 8), at + 9
+        if at <= len(data):
+            kind = word & 255
+            kind = H2_KINDS[kind] if kind < 10 else H2Kind(f"TYPE {kind}")
+            flags = [kind.flags.get(1 << bit, f"BIT {bit}")
+                     for bit in range(8) if bits & 1 << bit]
+            found.append((kind.name, stream & H2_MOST, " ".join(flags),
+                          data[start:at]))
+    return found
+
+
+def h2_settings(settings):
+    """Spell settings, {number: value}, as the payload of their frame.
+
+    >>> h2_settings({H2_INITIAL_WINDOW: 65535}).hex(" ")
+    '00 04 00 00 ff ff'
+    """
+    return b"".join(struct.pack(">HI", *pair) for pair in settings.items())
+
+
+def h2_window(stream, step):
+    """Spell a WINDOW_UPDATE: `step` bytes more may come (6.9).
+
+    >>> h2_window(0, 1).hex(" ")
+    '00 00 04 08 00 00 00 00 00 00 00 00 01'
+    """
+    return h2_frame(H2_WINDOW_UPDATE, 0, stream, step.to_bytes(4, "big"))
+
+
+def h2_goaway(last, code, sentence=""):
+    """Spell a GOAWAY: streams after `last` were not looked at (6.8).
+
+    >>> h2_goaway(1, H2_PROTOCOL_ERROR, "why").hex(" ")
+    '00 00 0b 07 00 00 00 00 00 00 00 00 01 00 00 00 01 77 68 79'
+    """
+    return h2_frame(H2_GOAWAY, 0, 0, struct.pack(">II", last, code)
+                    + sentence.encode("utf-8", "replace"))
+
+
+def h2_ask(stream, fields, body=b""):
+    """Spell a request: all of a client that examples and tests need.
+
+    >>> h2_frames(h2_ask(1, [(":method", "POST")], b"hi"))
+    [('HEADERS', 1, 'END_HEADERS', b'\\x83'), ('DATA', 1, 'END_STREAM', \
+b'hi')]
+    """
+    flags = H2_END_HEADERS | (0 if body else H2_END_STREAM)
+    head = h2_frame(H2_HEADERS, flags, stream, hpack_encode(fields))
+    return head + (h2_frame(H2_DATA, H2_END_STREAM, stream, body) if body
+                   else b"")
+
+
+def h2_unpad(payload):
+    """Take the padding off: its length stands first, its zeros last (6.1).
+
+    >>> h2_unpad(bytes.fromhex("02 6869 0000"))
+    b'hi'
+
+    Padding hides a message's length from whoever sees it encrypted.
+    """
+    if not payload:
+        raise H2Error(H2_FRAME_SIZE_ERROR, "a padded frame is empty")
+    if payload[0] >= len(payload):
+        raise H2Error(H2_PROTOCOL_ERROR, f"{payload[0]} bytes of padding are "
+                      "more than the frame has")
+    return payload[1:len(payload) - payload[0]]
+
+
+# What is a request? ----------------------------------------------------------
+#
+# A block of fields that keeps the rules of section 8. What was the first line
+# in HTTP/1.1 has become fields, too: their names begin with a colon, and they
+# stand before the others. What is refused, and where RFC 9113 says so:
+#
+#       a name with capitals, blanks or a colon inside, or empty        8.2.1
+#       a value with a control byte, or a blank at either end           8.2.1
+#       connection, keep-alive, transfer-encoding and their like        8.2.2
+#       te, unless it is "trailers"                                     8.2.2
+#       a pseudo-field after a field, twice, unknown, or in trailers    8.3
+#       no :method, :scheme or :path; a :path without its slash         8.3.1
+#       a host that is not the :authority; a user in the :authority     8.3.1
+#       CONNECT, for there is no tunnel to be had here                  8.5
+#       a content-length that is not the sum of the DATA                8.1.1
+#
+# Behind most of these is smuggling again (chapter 9): a proxy would write the
+# request down as HTTP/1.1, and the server behind it would read another. It is
+# the stream that ends for it, with PROTOCOL_ERROR; the block has been read, so
+# that the connection is as good as before.
+
+H2_LINES = re.compile(r"(?>:?[!#$%&'*+.^_`|~0-9a-z-]++\n"
+                      r"(?![ \t])[\t\x20-\x7e\x80-\xff]*+(?<![ \t])\n)*+")
+H2_PSEUDO = frozenset([":method", ":scheme", ":path", ":authority"])
+H2_FORBIDDEN = frozenset("connection keep-alive proxy-connection "
+                         "transfer-encoding upgrade".split())
+H2_SPECIAL = H2_FORBIDDEN | {"te", "host", "content-length"}
+
+# A method, a space, an authority without "@", "/" or "?", a space, and a path
+# without "#", as in 9.1.
+H2_TARGET = re.compile(
+    r"(?!CONNECT )%s {0}(/[\x21\x22\x24-\x7e]*+)|OPTIONS {0}\*".replace(
+        "{0}", r"[!$-.0-;=A-Z\[\]_a-z~]*+ ") % TOKEN.decode())
+
+
+class H2Malformed(Exception):
+    """A request or its trailers break a rule of section 8."""
+
+
+def h2_sort_fields(fields):
+    """Check each field, and give those that need a second look.
+
+    >>> h2_sort_fields([(":path", "/"), ("lab", "a b"), ("te", "trailers")])
+    ({':path': '/'}, [('te', 'trailers')])
+    >>> h2_sort_fields([("Lab", "x")])
+    Traceback (most recent call last):
+    ...
+    faas.H2Malformed: a field's name or value has a character that it may not \
+have
+
+    One pattern sees all of them, in a text where each name and each value has
+    a line. A line's end inside of one would make a line too many.
+    """
+    lines = "".join([f"{name}\n{value}\n" for name, value in fields])
+    if lines.count("\n") != 2 * len(fields) or not H2_LINES.fullmatch(lines):
+        raise H2Malformed("a field's name or value has a character that it "
+                          "may not have")
+    pseudo, special = {}, []
+    for at, (name, value) in enumerate(fields):
+        if name[0] == ":":
+            if at != len(pseudo) or name in pseudo or name not in H2_PSEUDO:
+                raise H2Malformed(f"the pseudo-field {name} comes twice, too "
+                                  "late, or from nowhere")
+            pseudo[name] = value
+        elif name in H2_SPECIAL:
+            special.append((name, value))
+    return pseudo, special
+
+
+@functools.lru_cache(maxsize=32)
+def h2_check_request(fields):
+    """Refuse what is no request; give its content-length, or None.
+
+    >>> get = (":method", "GET"), (":scheme", "http"), (":path", "/")
+    >>> h2_check_request((*get, ("content-length", "5")))
+    5
+    >>> h2_check_request(get[:2])
+    Traceback (most recent call last):
+    ...
+    faas.H2Malformed: a request has no ':path'
+
+    The last good ones are kept, as in 9.1: clients repeat themselves, and to
+    check a head takes as long as the rest of this chapter for it.
+    """
+    pseudo, special = h2_sort_fields(fields)
+    host = pseudo.get(":authority", "")
+    try:
+        line = f"{pseudo[':method']} {host} {pseudo[':path']}"
+        pseudo[":scheme"]
+    except KeyError as missing:
+        raise H2Malformed(f"a request has no {missing}") from None
+    if not H2_TARGET.fullmatch(line):
+        raise H2Malformed(f"nothing is served for {line[:60]!r}")
+    lengths = h2_check_special(special, host or None)
+    return lengths.pop() if lengths else None
+
+
+def h2_check_special(special, host=None):
+    """Refuse fields that HTTP/2 has no use for; give the content-lengths.
+
+    >>> h2_check_special([("host", "a"), ("content-length", "5")], "A")
+    {5}
+
+    More than one is possible if they say the same (RFC 9110, 8.6).
+    """
+    lengths, hosts = set(), {host.lower()} if host else set()
+    for name, value in special:
+        if name == "host":
+            hosts.add(value.lower())
+        elif name == "content-length":
+            if not re.fullmatch("[0-9]{1,15}", value, re.ASCII):
+                raise H2Malformed("the content-length is no length")
+            lengths.add(int(value))
+        elif (name, value) != ("te", "trailers"):
+            raise H2Malformed(f"{name} is about a connection of HTTP/1.1")
+    if len(lengths) > 1 or len(hosts) > 1:
+        raise H2Malformed("two hosts, or two lengths, differ")
+    return lengths
+
+
+def h2_check_trailers(fields):
+    """Refuse what are no trailers.
+
+    >>> h2_check_trailers([("sum", "1")])
+    """
+    pseudo, special = h2_sort_fields(fields)
+    if pseudo:
+        raise H2Malformed("trailers have a pseudo-field")
+    h2_check_special(special)
+
+
+# 15.5 HTTP/2: one connection ------------------------------------------------
+#
+# A stream goes through these states (RFC 9113, 5.1; without pushes there are
+# no more). Each end closes its half by END_STREAM; RST_STREAM closes both.
+#
+#               HEADERS        client's END_STREAM        our END_STREAM
+#         idle --------> open -------------> half-closed -------------> closed
+#                         |                      |                        ^
+#                         +----------------------+-- RST_STREAM ----------+
+#                         +-- our END_STREAM; RST_STREAM(NO_ERROR) -------+
+#
+# The last arrow spares us a state: where an answer is complete before its
+# request, the rest of that is of no use, and we say so (8.1). The other order,
+# first the reset, would make clients throw the answer away.
+#
+#       a frame of it   idle       open         half-closed   closed
+#       HEADERS         a head     trailers     an error (1)  an error (2)
+#       DATA            error (3)  a piece      an error (1)  an error (2)
+#       RST_STREAM      error (3)  it is off    it is off     ignored
+#       WINDOW_UPDATE   error (3)  the window   the window    ignored
+#       PRIORITY        ignored    ignored      ignored       ignored
+#
+#       (1)  of the stream, STREAM_CLOSED
+#       (2)  of the connection, STREAM_CLOSED, if the client had closed it. If
+#            we had, it did not know yet: the frame is thrown away, but its
+#            block is read and its bytes are counted, or else the two tables
+#            and the two windows would part.
+#       (3)  of the connection, PROTOCOL_ERROR
+#
+# Only open streams cost memory. Of all others the highest number that came is
+# enough: above it they are idle, up to it closed. By whom, is remembered of
+# the last few.
+
+H2_STREAMS = 128            # open at once; RFC 9113 wants 100 or more (6.5.2)
+H2_WINDOW = 1 << 20         # bytes of room for each stream, and for all: on a
+                            # line of 50 ms, 20 MB/s
+H2_LIST = 64 << 10          # bytes of a block, and of its fields; twice
+                            # MAX_HEAD, because each field counts 32 more
+H2_REMEMBERED = 256         # closed streams: twice those that can be open
+
+# Our first words, which some clients wait for before they ask anything; so we
+# do not wait for theirs (3.4).
+
+H2_HELLO = h2_frame(H2_SETTINGS, 0, 0, h2_settings({
+    H2_MAX_STREAMS: H2_STREAMS, H2_INITIAL_WINDOW: H2_WINDOW,
+    H2_MAX_LIST: H2_LIST})) + h2_window(0, H2_WINDOW - 65535)
+
+
+class H2Stream:
+    """A stream that is open: what is to come, and what is to go.
+
+        room      the client may still send so many bytes
+        left      so many are missing to its content-length; None: it has none
+        ended     it has sent END_STREAM
+        heard     when DATA, or the head, came last
+        window    we may still send so many; less than none is possible
+        pieces    of the answer, which wait; `queued`: their bytes
+        last      what comes after them: a block of trailers, or b"" for no
+                  trailers; None while more may follow
+        turning   it stands in the queue of those that can send
+        stuck     since when no piece has gone; None: nobody has looked
+    """
+    __slots__ = ("stream", "window", "room", "left", "ended", "heard",
+                 "pieces", "queued", "last", "turning", "stuck")
+
+    def __init__(self, stream, window, left=None, ended=False, heard=0.0):
+        self.stream, self.window, self.room = stream, window, H2_WINDOW
+        self.left, self.ended, self.heard = left, ended, heard
+        self.pieces, self.queued, self.last = collections.deque(), 0, None
+        self.turning, self.stuck = False, None
+
+
+# What goes -------------------------------------------------------------------
+#
+# A window is a promise of memory: who receives says how much may come, on the
+# stream and on the connection, and takes back nothing but by SETTINGS (5.2).
+# DATA counts, padding and all; no other frame does. Say that 100,000 bytes
+# are to go on stream 1:
+#
+#       what comes                    connection  stream 1   what goes
+#                                         65,535    65,535   3 x 16,384, 16,383
+#       WINDOW_UPDATE 1: 50,000                0    50,000   nothing
+#       WINDOW_UPDATE 0: 34,465           34,465    50,000   2 x 16,384, 1,697
+#                                              0    15,535
+#       SETTINGS, INITIAL_WINDOW 0             0   -50,000
+#
+# The last line shows a window below zero: the setting is what the windows
+# began with, so it moves those of all open streams by the difference (6.9.2).
+#
+# Streams take turns, one frame each. An answer of 4 MB then delays one of 20
+# bytes by a frame for each turn, and not by 4 MB.
+
+H2_TAKE = 64 << 10          # bytes of DATA at once; what is given to the
+                            # socket cannot be overtaken any more
+H2_WAITING = 16 << 20       # bytes of answers that wait, four of the largest;
+                            # past it, new streams are refused
+H2_EXPLAINED = 3            # frames of the client that one of ours explains:
+                            # two WINDOW_UPDATEs, and a PING of Go's, which
+                            # measures the line with each DATA that comes
+H2_UNCOUNTED = 2000         # such frames that may be outstanding
+H2_CRUMB = 256              # bytes; a smaller frame explains nothing, unless
+                            # it is all there is: or a client could let the
+                            # window grow by one byte, four million times
+                            # (CVE-2019-9511)
+
+
+class H2Sender:
+    """The half of a connection that sends: answers in, bytes out.
+
+    >>> sender = H2Sender()
+    >>> sender.streams[1] = H2Stream(1, window=65535)
+    >>> sender.data(1, bytes(100_000))
+    >>> def sizes(): return [len(frame[3]) for frame in
+    ...                      h2_frames(sender.take())]
+    >>> sizes()
+    [16384, 16384, 16384, 16383]
+    >>> sender.grow(1, 50_000); sizes()
+    []
+    >>> sender.grow(0, 34_465); sizes()
+    [16384, 16384, 1697]
+    >>> sender.resize(0); sender.streams[1].window
+    -50000
+
+    What is said on a stream that is not open any more is thrown away: its
+    client has called it off, and does not listen.
+    """
+
+    #    out, unsent         frames that go next, and their bytes: no DATA
+    #    waiting             bytes of DATA that wait for a window or their turn
+    #    window, initial     the connection's; what a new stream begins with
+    #    turns               the streams that can send, the next one first
+    #    shrink              see put_block
+    #    last                the highest stream whose head was accepted
+    #    leaving, closed     shut_down was called; the code of the end
+    #    explained           see H2_EXPLAINED
+
+    def __init__(self):
+        self.out, self.unsent, self.waiting = [], 0, 0
+        self.window = self.initial = 65535
+        self.turns, self.shrink, self.explained = collections.deque(), False, 0
+        self.streams, self.last = {}, 0
+        self.reset_by_us = collections.deque(maxlen=H2_REMEMBERED)
+        self.closed_by_them = collections.deque(maxlen=H2_REMEMBERED)
+        self.leaving, self.closed = False, None
+
+    def headers(self, stream, fields, ended=False):
+        """Answer with a head."""
+        one = self.streams.get(stream)
+        if one is not None:
+            self.put_block(stream, hpack_encode(fields), ended)
+            if ended:
+                self.finish(one)
+
+    def data(self, stream, data, ended=False):
+        """Answer with a piece of content, which goes when it may."""
+        one = self.streams.get(stream)
+        if one is None:
+            return
+        if data:
+            # A view can be cut without copying what lies behind the cut.
+            one.pieces.append(data if len(data) <= H2_FRAME
+                              else memoryview(data))
+            one.queued += len(data)
+            self.waiting += len(data)
+            self.line_up(one)
+        if ended:
+            self.conclude(one, b"")
+
+    def trailers(self, stream, fields):
+        """End an answer with fields, which go after all of its content."""
+        one = self.streams.get(stream)
+        if one is not None:
+            self.conclude(one, hpack_encode(fields))
+
+    def reset(self, stream, code):
+        """Break an answer off."""
+        one = self.streams.get(stream)
+        if one is not None:
+            self.put_reset(stream, code)
+            self.forget(one, by_us=not one.ended)
+
+    def queued(self, stream):
+        """Give the bytes of an answer that were not taken yet."""
+        one = self.streams.get(stream)
+        return one.queued if one is not None else 0
+
+    def shut_down(self):
+        """Accept no more streams, and be `closed` when the last has ended.
+
+        The client is told the last one that was accepted, and may ask again
+        elsewhere whatever it has asked since (6.8).
+
+        >>> sender = H2Sender(); sender.shut_down()
+        >>> h2_frames(sender.take())[0][0], sender.closed
+        ('GOAWAY', 0)
+        """
+        if self.closed is None and not self.leaving:
+            self.put(h2_goaway(self.last, H2_NO_ERROR, "shutting down"))
+            self.leaving = True
+            if not self.streams:
+                self.closed = H2_NO_ERROR
+
+    def close(self, code, sentence):
+        """End the connection, and say why (5.4.1)."""
+        self.put(h2_goaway(self.last, code, sentence))
+        self.closed, self.waiting = code, 0
+        self.streams.clear()
+        self.turns.clear()
+
+    def take(self):
+        """Give the bytes that are to be sent now; b"" if there are none.
+
+        A large answer comes in portions. So this is called again once the
+        socket has taken one, until nothing comes.
+
+        >>> sender = H2Sender()
+        >>> for stream, size in (1, 40_000), (3, 2):
+        ...     sender.streams[stream] = H2Stream(stream, 65535, ended=True)
+        ...     sender.data(stream, bytes(size), ended=True)
+        >>> [(stream, flags) for _, stream, flags, _ in
+        ...  h2_frames(sender.take())]
+        [(1, ''), (3, 'END_STREAM'), (1, ''), (1, 'END_STREAM')]
+        """
+        most = H2_TAKE
+        while self.turns and self.window > 0 and most > 0:
+            most -= self.send_piece(self.turns.popleft())
+        data = b"".join(self.out)
+        self.out.clear()
+        self.unsent = 0
+        return data
+
+    def send_piece(self, one):
+        """Put a frame of a stream whose turn it is; give its size."""
+        one.turning = False
+        if one.window <= 0:         # Settings took it, since it lined up.
+            return 0
+        piece = one.pieces[0]
+        size = min(len(piece), H2_FRAME, self.window, one.window)
+        if size == len(piece):
+            one.pieces.popleft()
+        else:
+            one.pieces[0], piece = piece[size:], piece[:size]
+        if size >= H2_CRUMB or not one.pieces:
+            self.explain()
+        one.queued -= size
+        one.window -= size
+        self.window -= size
+        self.waiting -= size
+        one.stuck = None
+        self.put_data(one, size, piece)
+        return size
+
+    def put_data(self, one, size, piece):
+        """Put a frame of DATA, and what follows if it is the last."""
+        ending = not one.pieces and one.last is not None
+        flags = H2_END_STREAM if ending and not one.last else 0
+        self.out += (
+            H2_HEAD.pack(size << 8 | H2_DATA, flags, one.stream), piece)
+        if not ending:
+            return self.line_up(one)
+        if one.last:
+            self.put_block(one.stream, one.last, True)
+        self.finish(one)
+
+    def conclude(self, one, block):
+        """Note how an answer ends; if nothing waits, it ends now.
+
+        An empty frame of DATA waits for no window (6.9.1), nor do fields.
+        """
+        one.last = block
+        if not one.pieces:
+            if block:
+                self.put_block(one.stream, block, True)
+            else:
+                self.put(h2_frame(H2_DATA, H2_END_STREAM, one.stream))
+            self.finish(one)
+
+    def finish(self, one):
+        """Let a stream go whose answer is complete."""
+        if not one.ended:
+            self.put_reset(one.stream, H2_NO_ERROR)
+        self.forget(one, by_us=not one.ended)
+
+    def forget(self, one, by_us):
+        """Let a stream go, and all that waits there."""
+        del self.streams[one.stream]
+        (self.reset_by_us if by_us else self.closed_by_them).append(one.stream)
+        self.waiting -= one.queued
+        one.pieces.clear()
+        if one.turning:
+            self.turns.remove(one)
+        if self.leaving and not self.streams:
+            self.closed = H2_NO_ERROR
+
+    def put(self, frame):
+        self.out.append(frame)
+        self.unsent += len(frame)
+
+    def put_reset(self, stream, code):
+        self.put(h2_frame(H2_RST_STREAM, 0, stream, code.to_bytes(4, "big")))
+
+    def put_block(self, stream, block, ended):
+        """Put a block, in several frames if it is long (6.10).
+
+        A client that has chosen the size of our HPACK table wants to hear in
+        the next block what became of that (RFC 7541, 4.2), though our encoder
+        uses no table. It is 0 bytes from now on, which no client can find too
+        much; and there is nothing more to be heard later.
+        """
+        if self.shrink:
+            block, self.shrink = b"\x20" + block, False
+        kind, flags = H2_HEADERS, H2_END_STREAM if ended else 0
+        while len(block) > H2_FRAME:
+            self.put(h2_frame(kind, flags, stream, block[:H2_FRAME]))
+            block, kind, flags = block[H2_FRAME:], H2_CONTINUATION, 0
+        self.put(h2_frame(kind, flags | H2_END_HEADERS, stream, block))
+
+    def line_up(self, one):
+        """Let a stream wait for its turn, if it can send."""
+        if not one.turning and one.pieces and one.window > 0:
+            one.turning = True
+            self.turns.append(one)
+
+    def grow(self, stream, step):
+        """Obey a WINDOW_UPDATE, of a stream or (0) of the connection."""
+        one = self.streams[stream] if stream else self
+        if not step:
+            raise H2Error(H2_PROTOCOL_ERROR, "a window grows by nothing",
+                          stream)
+        one.window += step
+        if one.window > H2_MOST:
+            raise H2Error(H2_FLOW_CONTROL_ERROR, "a window grows beyond "
+                          f"{H2_MOST}", stream)
+        if stream:
+            self.line_up(one)
+
+    def resize(self, initial):
+        """Obey an INITIAL_WINDOW_SIZE (6.9.2)."""
+        step, self.initial = initial - self.initial, initial
+        for one in self.streams.values() if step else ():
+            one.window += step
+            if one.window > H2_MOST:
+                raise H2Error(H2_FLOW_CONTROL_ERROR, "a setting takes a "
+                              f"window beyond {H2_MOST}")
+            self.line_up(one)
+
+    def explain(self):
+        if self.explained < H2_UNCOUNTED:
+            self.explained += H2_EXPLAINED
+
+
+# What comes ------------------------------------------------------------------
+#
+# Much in HTTP/2 is cheap to ask for and dear to do, and each of these has been
+# an attack. All end in ENHANCE_YOUR_CALM, with a sentence that says why:
+#
+#       streams that are opened and reset at once      "rapid reset", 2023,
+#       go on being worked for                         CVE-2023-44487
+#       streams on which the client errs, so that      "made you reset", 2025,
+#       it is the server that resets                   CVE-2025-8671
+#       PING, SETTINGS, empty DATA, PRIORITY: frames   2019, CVE-2019-9512,
+#       that bring nothing, and want an answer         9513, 9515, 9518
+#       the answers to them, which nobody reads        2019, CVE-2019-9517
+#       a block that goes on and on                    2024, CVE-2024-27316
+#       a block that unpacks to megabytes (15.3)       2016, CVE-2016-6581
+#
+# The bounds have to be wide. gRPC's own servers cut off a client that sends
+# keep-alive PINGs more often than every five minutes (too_many_pings, gRFC
+# A8), and its lists of issues are full of good connections that were lost so.
+
+H2_RESETS = (33, 1000)      # a second, and at once: nghttp2's bounds
+H2_IDLE = (500, 2000)       # frames that bring nothing, the same way: each
+                            # takes us some 5 us, so this is a quarter of a
+                            # percent of a processor
+H2_PIECES = 64              # frames of a block: H2_LIST in pieces of 1 kB
+H2_UNSENT = 1 << 20         # bytes of frames other than DATA: ten thousand
+                            # answers, if they are short
+
+# Slowness is an attack, too (chapter 9). A connection without a stream may be
+# silent for that chapter's SILENCE; and beyond that:
+
+H2_FRAME_TIME = 10.0        # s for a frame, a block, or the preface, from its
+                            # first byte: as HEAD_TIME
+H2_STALL = 60.0             # s without a byte, of a request that has not
+                            # ended, or of an answer that waits for a window
+
+# Somebody who speaks HTTP/1.1 to us cannot read frames. If ours have gone out
+# already, curl says no more than "Received HTTP/0.9 when not allowed"; if not,
+# it shows the sentence. So a door that first waits for a moment whether bytes
+# come, as they do from every client of HTTP/2, is the kinder one.
+
+H2_ONLY = ("this port speaks HTTP/2, from the first byte on: "
+           "curl --http2-prior-knowledge\n")
+
+
+class H2Event(typing.NamedTuple):
+    """What a client has done on a stream."""
+    what: str                   # 'headers', 'data', 'trailers' or 'reset'
+    stream: int
+    fields: tuple = ()          # of headers and trailers: (name, value)
+    data: bytes = b""
+    ended: bool = False         # the request is complete
+    code: int = 0               # of a reset
+
+
+class H2Connection(H2Sender):
+    """The server's end of a connection: bytes in, events out, and back.
+
+    >>> server = H2Connection(now=0.0)
+    >>> [name for name, *_ in h2_frames(server.take())]
+    ['SETTINGS', 'WINDOW_UPDATE']
+    >>> ask = h2_ask(1, [(":method", "POST"), (":scheme", "http"),
+    ...                  (":path", "/echo")], b"hi")
+    >>> hello = H2_PREFACE + h2_frame(H2_SETTINGS)
+    >>> for event in server.receive(hello + ask, now=0.1):
+    ...     print(event.what, event.stream, event.data, event.ended)
+    headers 1 b'' False
+    data 1 b'hi' True
+    >>> server.headers(1, [(":status", "200")])
+    >>> server.data(1, b"HI", ended=True)
+    >>> for frame in h2_frames(server.take()):
+    ...     print(*frame)
+    SETTINGS 0 ACK b''
+    HEADERS 1 END_HEADERS b'\\x88'
+    DATA 1 END_STREAM b'HI'
+
+    Whatever a client sends, nothing is raised. An error of a stream becomes a
+    RST_STREAM, and an event "reset" where there were "headers" before; an
+    error of the connection becomes a GOAWAY, and the code in `closed`.
+
+    >>> server.receive(h2_window(5, 1), now=0.2), server.closed
+    ([], 1)
+    >>> server.take()[17:]
+    b'a WINDOW_UPDATE comes on stream 5, which was not begun'
+
+    What comes is credited to the windows at once: whoever gathers it bounds
+    it. With `closed` set, and all taken, the socket may be closed. No socket
+    and no clock live here; of several threads only one may be in here.
+    """
+
+    #    held            bytes of a frame that is not whole
+    #    stage           'preface', 'settings' (the first), 'open'
+    #    block           pieces of a block that is not whole, or None
+    #    block_of        its stream, and the flags of its HEADERS
+    #    room            bytes that may still come, on the connection
+    #    highest         the highest stream that came, accepted or not
+    #    heard, begun    when bytes came last, and when what is not whole began
+    #    due, looked     when to look at the streams next, and when we last did
+
+    def __init__(self, now):
+        super().__init__()
+        self.put(H2_HELLO)
+        self.held, self.stage = b"", "preface"
+        self.hpack, self.events = HpackDecoder(), []
+        self.block, self.block_of = None, (0, 0)
+        self.room, self.highest = H2_WINDOW, 0
+        self.resets, self.idle = Budget(*H2_RESETS), Budget(*H2_IDLE)
+        self.now = self.heard = self.looked = now
+        self.begun, self.due = None, now + H2_STALL
+
+    def receive(self, data, now):
+        """Take bytes, in whatever pieces; give the events."""
+        self.events, self.now = [], now
+        if self.closed is None:
+            self.heard = now
+            try:
+                self.read(self.held + data if self.held else data)
+                if self.unsent > H2_UNSENT:
+                    raise H2Error(H2_ENHANCE_YOUR_CALM, f"{self.unsent} bytes "
+                                  "of answers were not read")
+            except H2Error as error:
+                self.close(error.code, str(error))
+        return self.look_if_due(now)
+
+    def read(self, data):
+        """Take whole frames off the front, and hold the rest."""
+        at, end = 0, len(data)
+        if self.stage == "preface":
+            at = self.read_preface(data)
+        while at is not None and at + 9 <= end:
+            word, flags, stream = H2_HEAD.unpack_from(data, at)
+            stop = at + 9 + (word >> 8)
+            if word >> 8 > H2_FRAME:
+                raise H2Error(H2_FRAME_SIZE_ERROR, f"a frame of {word >> 8} "
+                              f"bytes is larger than {H2_FRAME}")
+            if stop > end:
+                break
+            self.frame(word & 255, flags, stream & H2_MOST, data[at + 9:stop])
+            at = stop
+        self.held = data[at:] if at else data
+        self.note_begun(at)
+
+    def read_preface(self, data):
+        """Give where the frames begin; None if that is still to come."""
+        if data.startswith(H2_PREFACE):
+            self.stage = "settings"
+            return len(H2_PREFACE)
+        if H2_PREFACE.startswith(data):
+            return None
+        if data[:1].isupper() and H2_HELLO in self.out:
+            self.out = [latin_1("HTTP/1.1 400 Bad Request\r\nConnection: close"
+                                f"\r\nContent-Length: {len(H2_ONLY)}\r\n\r\n"
+                                f"{H2_ONLY}")]
+            self.closed = H2_PROTOCOL_ERROR
+            return len(data)
+        raise H2Error(H2_PROTOCOL_ERROR, H2_ONLY)
+
+    def frame(self, number, flags, stream, payload):
+        """Check a frame by the table, and pass it on.
+
+        Here ends what is an error of a stream; an error of the connection
+        goes up to `receive`. A flag that the type does not know is ignored
+        (4.1), and so is a type that nobody knows (5.5).
+        """
+        if self.block is not None and (
+                number != H2_CONTINUATION or stream != self.block_of[0]):
+            raise H2Error(H2_PROTOCOL_ERROR, "a frame stands between the "
+                          "pieces of a block")
+        if self.stage == "settings":
+            if number != H2_SETTINGS or flags & H2_ACK:
+                raise H2Error(H2_PROTOCOL_ERROR, "the first frame is not "
+                              "SETTINGS")
+            self.stage = "open"
+        if number >= len(H2_KINDS):
+            return self.spend("frame of an unknown type")
+        kind = H2_KINDS[number]
+        if (stream > 0) not in kind.streams:
+            raise H2Error(H2_PROTOCOL_ERROR, f"{kind.name} comes on stream "
+                          f"{stream}")
+        if len(payload) not in kind.sizes:
+            raise H2Error(H2_FRAME_SIZE_ERROR, f"{kind.name} comes with "
+                          f"{len(payload)} bytes")
+        try:
+            self.HANDLERS[number](self, flags, stream, payload)
+        except H2Error as error:
+            if not error.stream:
+                raise
+            self.fail(error)
+
+    def fail(self, error):
+        """End the stream of an error (5.4.2)."""
+        one = self.streams.get(error.stream)
+        if one is not None:
+            self.forget(one, by_us=True)
+            self.events.append(H2Event("reset", one.stream, code=error.code))
+        else:
+            self.reset_by_us.append(error.stream)
+        self.put_reset(error.stream, error.code)
+        self.count_reset()
+
+    def count_reset(self):
+        if not self.resets.spend(1, self.now):
+            raise H2Error(H2_ENHANCE_YOUR_CALM, f"more than {H2_RESETS[0]} "
+                          "streams a second are reset")
+
+    def spend(self, what, cost=1):
+        """Count frames that bring nothing, and that ours do not explain."""
+        if self.explained >= cost:
+            self.explained -= cost
+        elif not self.idle.spend(cost, self.now):
+            raise H2Error(H2_ENHANCE_YOUR_CALM, f"more than {H2_IDLE[0]} "
+                          f"frames a second bring nothing, such as a {what}")
+
+    def check_past(self, what, stream):
+        """Refuse what comes on a stream that is idle: (3) in the table."""
+        if stream > self.highest or not stream & 1:
+            raise H2Error(H2_PROTOCOL_ERROR, f"a {what} comes on stream "
+                          f"{stream}, which was not begun")
+        self.spend(f"{what} on a closed stream")
+
+    def check_tardy(self, what, stream):
+        """Refuse what comes on a closed stream: (2) in the table.
+
+        After our GOAWAY, streams that it did not accept are as those that we
+        have reset.
+        """
+        self.check_past(what, stream)
+        if stream in self.reset_by_us or self.leaving and stream > self.last:
+            return
+        if what == "DATA" or stream in self.closed_by_them:
+            raise H2Error(H2_STREAM_CLOSED, f"{what} comes on stream "
+                          f"{stream}, which the client had closed")
+        raise H2Error(H2_PROTOCOL_ERROR, f"stream {stream} comes after "
+                      f"stream {self.highest}")           # 5.1.1
+
+    def on_data(self, flags, stream, payload):
+        """Take a piece of a request.
+
+        The connection's window counts it first, whatever is wrong with it.
+        Each window is filled up again once half of it is used: a frame of ours
+        for 32 of the client's.
+        """
+        self.room -= len(payload)
+        if self.room < H2_WINDOW // 2:
+            if self.room < 0:
+                raise H2Error(H2_FLOW_CONTROL_ERROR, "there are more DATA "
+                              "than the connection has room for")
+            self.put(h2_window(0, H2_WINDOW - self.room))
+            self.room = H2_WINDOW
+        data = h2_unpad(payload) if flags & H2_PADDED else payload
+        one = self.streams.get(stream)
+        if one is None:
+            return self.check_tardy("DATA", stream)
+        if one.ended:
+            raise H2Error(H2_STREAM_CLOSED, "DATA after END_STREAM", stream)
+        one.heard, one.ended = self.now, bool(flags & H2_END_STREAM)
+        self.make_room(one, len(payload))
+        if one.left is not None:
+            one.left -= len(data)
+            if one.left < 0 or one.ended and one.left:
+                raise H2Error(H2_PROTOCOL_ERROR, "there are not as many DATA "
+                              "as content-length says", stream)
+        if not data and not one.ended:
+            return self.spend("DATA without data")
+        self.events.append(H2Event("data", stream, (), data, one.ended))
+
+    def make_room(self, one, size):
+        """Count what came on a stream, and let as much come again."""
+        one.room -= size
+        if one.room < H2_WINDOW // 2 and not one.ended:
+            if one.room < 0:
+                raise H2Error(H2_FLOW_CONTROL_ERROR, "there are more DATA "
+                              "than the stream has room for", one.stream)
+            self.put(h2_window(one.stream, H2_WINDOW - one.room))
+            one.room = H2_WINDOW
+
+    def on_headers(self, flags, stream, payload):
+        """Take a block, or its first piece (6.2)."""
+        if not stream & 1:
+            raise H2Error(H2_PROTOCOL_ERROR, f"stream {stream} would be ours "
+                          "to begin")
+        if flags & H2_PADDED:
+            payload = h2_unpad(payload)
+        if flags & H2_PRIORITIZED:
+            if len(payload) < 5:
+                raise H2Error(H2_FRAME_SIZE_ERROR, "HEADERS end within their "
+                              "priority")
+            self.check_priority(stream, payload)
+            payload = payload[5:]
+        if flags & H2_END_HEADERS:
+            return self.on_block(stream, flags, payload)
+        self.block, self.block_of = [payload], (stream, flags)
+
+    def on_continuation(self, flags, stream, payload):
+        """Take another piece (6.10).
+
+        HPACK cannot read a part of a block, so all of it is held; and until
+        it has ended nothing else may come, so it is held once.
+        """
+        if self.block is None:
+            raise H2Error(H2_PROTOCOL_ERROR, "CONTINUATION continues nothing")
+        self.block.append(payload)
+        if len(self.block) > H2_PIECES or (
+                sum(map(len, self.block)) > H2_LIST):
+            raise H2Error(H2_ENHANCE_YOUR_CALM, f"a block has more than "
+                          f"{H2_LIST} bytes, or {H2_PIECES} pieces")
+        if flags & H2_END_HEADERS:
+            block, self.block = b"".join(self.block), None
+            self.on_block(*self.block_of, block)
+
+    def on_block(self, stream, flags, block):
+        """Read a block, whatever will become of it: HPACK learns from all."""
+        try:
+            fields = self.hpack.decode(block, H2_LIST)
+        except HpackTooLarge:
+            raise H2Error(H2_ENHANCE_YOUR_CALM, "a block has more than "
+                          f"{H2_LIST} bytes of fields") from None
+        except HpackError as error:
+            raise H2Error(H2_COMPRESSION_ERROR, str(error)) from None
+        ended = bool(flags & H2_END_STREAM)
+        try:
+            if stream in self.streams:
+                self.end(self.streams[stream], ended, fields)
+            elif stream > self.highest:
+                self.begin(stream, ended, fields)
+            else:
+                self.check_tardy("HEADERS", stream)
+        except H2Malformed as error:
+            raise H2Error(H2_PROTOCOL_ERROR, str(error), stream) from None
+
+    def begin(self, stream, ended, fields):
+        """Open a stream (5.1.1, 5.1.2)."""
+        self.highest = stream
+        if self.leaving:
+            return self.spend("HEADERS after our GOAWAY")
+        if len(self.streams) >= H2_STREAMS:
+            raise H2Error(H2_REFUSED_STREAM, f"{H2_STREAMS} streams are open",
+                          stream)
+        if self.waiting > H2_WAITING:
+            raise H2Error(H2_REFUSED_STREAM, f"{self.waiting} bytes of "
+                          "answers are waiting", stream)
+        fields = tuple(fields)
+        left = h2_check_request(fields)
+        if ended and left:
+            raise H2Malformed(f"none of the {left} bytes of content come")
+        self.last = stream
+        self.streams[stream] = H2Stream(stream, self.initial, left, ended,
+                                        self.now)
+        self.explain()
+        self.events.append(H2Event("headers", stream, fields, b"", ended))
+
+    def end(self, one, ended, fields):
+        """Take the trailers of a request."""
+        if one.ended:
+            raise H2Error(H2_STREAM_CLOSED, "HEADERS after END_STREAM",
+                          one.stream)
+        if not ended:
+            raise H2Malformed("trailers come without END_STREAM")
+        h2_check_trailers(fields)
+        if one.left:
+            raise H2Malformed(f"{one.left} bytes of content are missing")
+        one.ended = True
+        self.events.append(H2Event("trailers", one.stream, tuple(fields),
+                                   b"", True))
+
+    def on_priority(self, flags, stream, payload):
+        """Ignore it: RFC 9113 (5.3) gave up the tree that it describes.
+
+        Alone of all frames it is an error of its stream to have the wrong
+        size (6.3), if there is one.
+        """
+        if len(payload) != 5:
+            raise H2Error(H2_FRAME_SIZE_ERROR, "PRIORITY has not 5 bytes",
+                          stream if stream in self.streams else 0)
+        self.check_priority(stream, payload)
+        self.spend("PRIORITY")
+
+    def check_priority(self, stream, payload):
+        """Refuse a loop in the tree (RFC 7540, 5.3.1)."""
+        if int.from_bytes(payload[:4], "big") & H2_MOST == stream:
+            raise H2Error(H2_PROTOCOL_ERROR, f"stream {stream} depends on "
+                          "itself")
+
+    def on_rst_stream(self, flags, stream, payload):
+        """Take back a request (6.4)."""
+        one = self.streams.get(stream)
+        if one is None:
+            return self.check_past("RST_STREAM", stream)
+        self.forget(one, by_us=False)
+        self.events.append(H2Event("reset", stream, code=int.from_bytes(
+            payload, "big")))
+        self.count_reset()
+
+    def on_settings(self, flags, stream, payload):
+        """Obey, and say so (6.5.3).
+
+        Nothing can happen between two values of one frame, so that of two
+        for the same setting the first was never there.
+        """
+        if flags & H2_ACK:
+            if payload:
+                raise H2Error(H2_FRAME_SIZE_ERROR, "an ACK comes with "
+                              "settings")
+            return self.spend("SETTINGS with ACK")
+        self.spend("SETTINGS", 1 + len(payload) // 6)
+        settings = {}
+        for number, value in struct.iter_unpack(">HI", payload):
+            allowed, code = H2_ALLOWED.get(number, (None, 0))
+            if allowed and value not in allowed:
+                raise H2Error(code, f"setting {number} may not be {value}")
+            settings[number] = value
+        self.shrink = self.shrink or H2_TABLE_SIZE in settings
+        self.resize(settings.get(H2_INITIAL_WINDOW, self.initial))
+        self.put(h2_frame(H2_SETTINGS, H2_ACK))
+
+    def on_push_promise(self, flags, stream, payload):
+        """Refuse it: only servers may push (8.4)."""
+        raise H2Error(H2_PROTOCOL_ERROR, "a client has nothing to push")
+
+    def on_ping(self, flags, stream, payload):
+        """Send it back (6.7): clients measure with it, and see who lives."""
+        self.spend("PING")
+        if not flags & H2_ACK:
+            self.put(h2_frame(H2_PING, H2_ACK, 0, payload))
+
+    def on_goaway(self, flags, stream, payload):
+        """Ignore it: it forbids us streams that we would never begin (6.8).
+
+        Those of the client may end as usual; then it will leave.
+        """
+        self.spend("GOAWAY")
+
+    def on_window_update(self, flags, stream, payload):
+        """Let a window grow (6.9)."""
+        if stream and stream not in self.streams:
+            return self.check_past("WINDOW_UPDATE", stream)
+        self.spend("WINDOW_UPDATE")
+        self.grow(stream, int.from_bytes(payload, "big") & H2_MOST)
+
+    HANDLERS = (on_data, on_headers, on_priority, on_rst_stream, on_settings,
+                on_push_promise, on_ping, on_goaway, on_window_update,
+                on_continuation)        # by number, as H2_KINDS
+
+    # Time. Nobody looks at 128 streams for each packet, but only when one of
+    # them can be late. A deadline that is begun later is later, so the look
+    # itself knows when the next one is due. Two are shorter than the rest, and
+    # bring it forward: what is not whole (note_begun), and answers that wait,
+    # because it takes two looks to tell that none has moved.
+
+    def check(self, now):
+        """End what has taken too long; give the events, which are resets."""
+        self.events, self.now = [], now
+        return self.look_if_due(now)
+
+    def patience(self, now):
+        """Give the seconds until check() may have something to do."""
+        return max(0.01, self.deadline() - now)
+
+    def deadline(self):
+        return min(self.due, self.looked + 1) if self.waiting else self.due
+
+    def look_if_due(self, now):
+        if self.closed is None and now >= self.deadline():
+            self.look(now)
+        return self.events
+
+    def note_begun(self, moved):
+        """Note when it began, what is not whole; `moved`: something was."""
+        if not self.held and self.block is None and self.stage == "open":
+            self.begun = None
+        elif self.begun is None or moved and self.block is None:
+            self.begun = self.now
+            self.due = min(self.due, self.now + H2_FRAME_TIME)
+
+    def look(self, now):
+        """Look at all that can be late, and set when to look again."""
+        if self.begun is not None and now >= self.begun + H2_FRAME_TIME:
+            return self.close(H2_ENHANCE_YOUR_CALM, "a frame or a block was "
+                              f"not whole within {H2_FRAME_TIME:.0f} s")
+        if not self.streams and now >= self.heard + SILENCE:
+            return self.close(H2_NO_ERROR, f"{SILENCE:.0f} s of silence")
+        self.looked, self.due = now, now + H2_STALL
+        if self.begun is not None:
+            self.due = min(self.due, self.begun + H2_FRAME_TIME)
+        for one in [*self.streams.values()]:
+            self.look_at(one, now)
+        if not self.streams:
+            self.due = min(self.due, self.heard + SILENCE)
+
+    def look_at(self, one, now):
+        """End a stream that stands still; a function may take its time."""
+        since = None if one.ended else one.heard
+        if one.pieces:
+            since = one.stuck = now if one.stuck is None else one.stuck
+        if since is None or self.closed is not None:
+            return
+        if now < since + H2_STALL:
+            self.due = min(self.due, since + H2_STALL)
+        elif one.pieces and self.window <= 0:
+            self.close(H2_ENHANCE_YOUR_CALM, "the connection's window was "
+                       f"closed for {H2_STALL:.0f} s")
+        else:
+            code = H2_ENHANCE_YOUR_CALM if one.pieces else H2_CANCEL
+            self.reset(one.stream, code)
+            self.events.append(H2Event("reset", one.stream, code=code))
+
+# 15.6 From a stream to an answer --------------------------------------------
+#
+# What lies on top of HTTP/2 is a question of two fields. A POST whose
+# content-type begins with application/grpc is a remote call; all else is the
+# web, and goes to the same `handle` as a request of chapter 9.
+#
+#       :path                          content-type         what it is
+#       /openfogstack...TinyFaaS/...   application/grpc     a remote call
+#       the same                       another              415; no POST: 405
+#       /anything/else                 application/grpc     UNIMPLEMENTED
+#       /echo/a?b=1                    any, or none         a request: handle
+#
+# Of both, the core tells piece by piece what comes; what becomes of it is an
+# Exchange. It is told each piece, and gives back what is to be done now:
+# nothing, an H2Answer to be written, or a task that makes one and may take
+# its time, which is for another thread.
+
+
+class H2Answer(typing.NamedTuple):
+    """What is written on a stream."""
+    fields: tuple = ()          # of the head: ((':status', '200'), ...)
+    body: bytes = b""
+    trailers: tuple = ()        # of gRPC: (('grpc-status', '0'),)
+    more: typing.Any = None     # a Stream (8.3) of what follows the body
+    last: bool = True           # it ends the stream
+
+
+def h2_request(fields, peer=""):
+    """Make the Request of a head.
+
+    >>> request = h2_request(((":method", "GET"), (":scheme", "http"),
+    ...                       (":path", "/f?x"), (":authority", "a")))
+    >>> request.path, request.query, request.fields
+    ('/f', 'x', (('host', 'a'),))
+
+    A client may send a cookie's parts as fields of their own, so that HPACK
+    remembers them apart (RFC 9113, 8.2.3); here they are joined again.
+    """
+    pseudo = {name: value for name, value in fields if name[0] == ":"}
+    plain = [(name, value) for name, value in fields
+             if name[0] != ":" and name != "cookie"]
+    crumbs = [value for name, value in fields if name == "cookie"]
+    if crumbs:
+        plain.append(("cookie", "; ".join(crumbs)))
+    if ":authority" in pseudo:
+        plain = [("host", pseudo[":authority"]),
+                 *(pair for pair in plain if pair[0] != "host")]
+    path, _, query = pseudo[":path"].partition("?")
+    return Request(pseudo[":method"], path, query, tuple(plain), peer=peer)
+
+
+def h2_answer(response, method="GET", date=""):
+    """Turn a Response into an H2Answer.
+
+    >>> h2_answer(text_response("hi")).fields
+    ((':status', '200'), ('content-type', 'text/plain; charset=utf-8'), \
+('content-length', '2'))
+    """
+    fields = [(":status", str(response.status))]
+    for name, value in response.headers.items():
+        name, values = name.lower(), (
+            (value,) if isinstance(value, str) else value)
+        if name not in H2_FORBIDDEN:
+            fields += [(name, latin_1(one).decode("latin-1").strip(" \t"))
+                       for one in values]
+    empty = response.status in (204, 304)           # RFC 9110, 15.4.5
+    if not empty and not response.more and (
+            "Content-Length" not in response.headers) and (
+            response.body or method != "HEAD"):     # RFC 9110, 8.6
+        fields.append(("content-length", str(len(response.body))))
+    if date:
+        fields.append(("date", date))
+    if empty or method == "HEAD":
+        if response.more:
+            response.more.close()
+        return H2Answer(tuple(fields))
+    return H2Answer(tuple(fields), response.body, (), response.more)
+
+
+class PlainExchange:
+    """A request that is no gRPC: gathered, then answered as in chapter 9.
+
+    It waits for the request's end, whatever it will say: a client that is
+    still sending may not be reading (RFC 9113, 8.1).
+
+    >>> health = Route("GET", "/health", "", "open", "",
+    ...                lambda door, request: text_response("OK"))
+    >>> exchange = PlainExchange(Door(None, (health,)), Request(
+    ...     "GET", "/health"), limit=100)
+    >>> exchange.hear(b"", ended=True)().body
+    b'OK'
+    """
+
+    def __init__(self, door, request, limit, refusal=None):
+        self.door, self.request, self.limit = door, request, limit
+        self.refusal, self.held, self.size = refusal, bytearray(), 0
+        self.off = False            # Its client has called it off.
+
+    def hear(self, data, ended):
+        self.size += len(data)
+        if self.size <= self.limit:
+            self.held += data
+        else:
+            self.held.clear()
+        return self.answer if ended else None
+
+    def answer(self):
+        request = self.request._replace(
+            body=bytes(self.held), gone=self.is_off, called_off=self.is_off)
+        if self.size > self.limit:
+            return self.refuse(FaasError(
+                "too_large", f"the body of {self.size} bytes is larger than "
+                f"the {self.limit} that are taken here"))
+        response = self.refusal or handle(self.door, request)
+        return h2_answer(response, request.method,
+                         http_date(int(time.time())))
+
+    def is_off(self):
+        return self.off
+
+    def refuse(self, error):
+        return h2_answer(error_response(error), self.request.method)
+
+
+# A remote call has one message each way, and in front of each the five bytes
+# of 15.2. The other methods that are served here are streams: a client may ask
+# again and again, or be told again and again.
+#
+#       unary       one message, END_STREAM      one message, trailers
+#       watch       one message, END_STREAM      messages, until it is over
+#       converse    messages                     one for each
+#
+# gRPC has its own statuses and puts them at the end, in trailers: a server
+# may find out in the middle of a stream of messages that it failed. Where it
+# knows at once, head and trailers are one frame ("Trailers-Only"), and no DATA
+# may follow, or clients take it for a protocol error.
+
+GRPC_HEAD = ((":status", "200"), ("content-type", "application/grpc"))
+
+
+def grpc_refusal(status, sentence, *more):
+    """Spell a failure in one head.
+
+    >>> grpc_refusal("NOT_FOUND", "no \u2603").fields[2:]
+    (('grpc-status', '5'), ('grpc-message', 'no %E2%98%83'))
+    """
+    return H2Answer((*GRPC_HEAD, *grpc_trailers(status, sentence), *more))
+
+
+def grpc_trailers(status, sentence=""):
+    """Spell a status for the end of a stream.
+
+    >>> grpc_trailers("OK")
+    (('grpc-status', '0'),)
+    """
+    trailers = (("grpc-status", str(GRPC_STATUS[status])),)
+    if sentence:
+        trailers += (("grpc-message", grpc_message(sentence)),)
+    return trailers
+
+
+class GrpcMethod(typing.NamedTuple):
+    """One method of a service."""
+    form: str                   # 'unary', 'watch' or 'converse'
+    handler: typing.Callable    # (exchange, message) -> [message, trailers]
+    waits: bool = False         # it may take time: not for the listener
+
+
+def unknown_method(path):
+    """Say what is missing, in the words of grpc-go.
+
+    >>> unknown_method("/no.Service/Call")
+    GrpcError('unknown service no.Service')
+    """
+    service, _, method = path[1:].rpartition("/")
+    if service in GRPC_SERVICES:
+        return GrpcError("UNIMPLEMENTED", f"unknown method {method} for "
+                         f"service {service}")
+    return GrpcError("UNIMPLEMENTED", f"unknown service {service}")
+
+
+class GrpcExchange:
+    """A remote call, from its head to its answer.
+
+    >>> echo = GrpcMethod("unary", lambda exchange, message: [message])
+    >>> exchange = GrpcExchange(echo, Request("POST", "/s/m"), 100, now=0.0)
+    >>> exchange.hear(bytes.fromhex("00 00000002 0801"), ended=True).body
+    b'\\x00\\x00\\x00\\x00\\x02\\x08\\x01'
+    """
+
+    def __init__(self, method, request, limit, now, door=None):
+        self.method, self.request, self.door = method, request, door
+        self.since, self.off = now, False
+        self.waiting, self.begun, self.failure = [], False, None
+        self.reader = GrpcMessages()
+        try:
+            if method is None:
+                raise unknown_method(request.path)
+            self.timeout = grpc_timeout(request.get("grpc-timeout", None))
+            self.reader = GrpcMessages(request.get("grpc-encoding"), limit)
+        except GrpcError as error:
+            self.failure = error
+
+    @property
+    def held(self):
+        return self.reader.held
+
+    def is_off(self):
+        return self.off
+
+    def hear(self, data, ended):
+        """Take what has come; errors become the answer."""
+        try:
+            if self.failure:
+                raise self.failure
+            self.waiting += self.reader.receive(data)
+            if self.method.form == "converse":
+                return self.converse(ended)
+            if not ended:
+                self.check_one(less=True)
+                return None
+            self.reader.at_end()
+            self.check_one()
+            return self.answer if self.method.waits else self.answer()
+        except GrpcError as error:
+            return self.refusal(error)
+
+    def check_one(self, less=False):
+        """Refuse another number of messages than one."""
+        if len(self.waiting) > 1 or not (self.waiting or less):
+            raise GrpcError("INTERNAL", f"this method takes one message, and "
+                            f"here are {len(self.waiting)}")
+
+    def answer(self):
+        """Answer the one message there is."""
+        try:
+            said, *more = self.method.handler(self, self.waiting.pop())
+        except GrpcError as error:
+            return self.refusal(error)
+        if self.method.form == "watch":
+            return self.speak(said)
+        return H2Answer(GRPC_HEAD, grpc_frame(said),
+                        (*grpc_trailers("OK"), *more))
+
+    def converse(self, ended):
+        """Answer each message; they are few, and wait for nobody."""
+        said = [self.method.handler(self, message)[0]
+                for message in self.waiting]
+        self.waiting.clear()
+        answer = self.speak(*said) if said else None
+        if ended:
+            self.reader.at_end()
+            answer = self.finish()._replace(
+                body=answer.body if answer else b"")
+        return answer
+
+    def speak(self, *messages):
+        """Say something, and leave the stream open."""
+        fields = () if self.begun else GRPC_HEAD
+        self.begun = True
+        return H2Answer(fields, b"".join(map(grpc_frame, messages)),
+                        last=False)
+
+    def finish(self, status="OK", sentence=""):
+        """End a stream of messages."""
+        fields = () if self.begun else GRPC_HEAD
+        self.begun = True
+        return H2Answer(fields, b"", grpc_trailers(status, sentence))
+
+    def refusal(self, error):
+        if self.begun:
+            return self.finish(error.status, str(error))
+        return grpc_refusal(error.status, str(error), *error.fields)
+
+    def refuse(self, error):
+        return self.refusal(GrpcError(KINDS[error.kind].grpc, str(error)))
+
+
+# 15.7 The services ----------------------------------------------------------
+#
+# Three services are spoken. tinyFaaS's has one method, and that is the call of
+# a function; the other two are what clients and tools expect to find at any
+# gRPC server: who is healthy, and what there is (grpc/grpc, doc/
+# health-checking.md and doc/server-reflection.md).
+#
+#       .../TinyFaaS/Request                             unary
+#       /grpc.health.v1.Health/Check                     unary
+#       /grpc.health.v1.Health/Watch                     watch
+#       /grpc.reflection.v1.../ServerReflectionInfo      converse
+#       /grpc.reflection.v1alpha.../ServerReflectionInfo converse
+
+
+# A call's life on this door, for a client that allows half a second:
+#
+#       HEADERS    grpc-timeout: 500m    Call(timeout=0.5): chapter 8 makes it
+#                                        a deadline, if it is sooner than the
+#                                        function's own
+#       DATA       "echo", "hi"          the message; the worker is asked
+#       (1)        the answer            OK, and the text
+#       (2)        0.5 s pass            the worker is ended: DEADLINE_EXCEEDED
+#       (3)        RST_STREAM(CANCEL)    `off` is set; whoever waits for the
+#                                        worker looks there (3.4), ends it, and
+#                                        the call is remembered as called off
+#
+# (3) is why a client that loses patience costs nothing more. Over HTTP/1.1 a
+# function runs on: a closed connection may be the end of somebody's questions
+# without being the end of his interest in the answers.
+
+
+def grpc_call(exchange, name, body):
+    """Make the Call of a remote call.
+
+    Its metadata are the function's headers, as with tinyFaaS; what gRPC
+    itself needs is not for the function.
+
+    >>> request = Request("POST", "/s/m", "", (
+    ...     ("host", "a"), ("te", "trailers"), ("lab", "x"),
+    ...     ("id-bin", "/w"), ("grpc-timeout", "2S")))
+    >>> exchange = GrpcExchange(GrpcMethod("unary", None), request, 100, 0.0)
+    >>> call = grpc_call(exchange, "f", b"")
+    >>> call.fn, call.headers, call.timeout
+    ('f', {'Authority': 'a', 'Lab': 'x', 'Id-Bin': '/w=='}, 2)
+
+    Errors: GrpcError, for a -bin that is no base64.
+    """
+    fields = []
+    for key, value in exchange.request.fields:
+        if key == "host":
+            key = "authority"
+        elif key.endswith("-bin"):      # Not every reader takes it unpadded.
+            value = ",".join(base64.b64encode(grpc_binary(one)).decode()
+                             for one in value.split(","))
+        if not key.startswith("grpc-"):
+            fields.append((key, value))
+    call = call_of(exchange.request._replace(
+        path="/", fields=tuple(fields), body=body), name)
+    if exchange.timeout is not None and (
+            not call.timeout or exchange.timeout < call.timeout):
+        call = call._replace(timeout=exchange.timeout)
+    return call._replace(trigger="grpc", gone=exchange.is_off,
+                         called_off=exchange.is_off)
+
+
+# tinyFaaS said UNKNOWN to all that failed, and OK to a function that raised,
+# with the error's text as its answer. Its texts are kept, for programs look
+# for them; the statuses are those of the table of kinds, but for one row:
+#
+#       what happened                     status               text
+#       no such function                  NOT_FOUND            function X not
+#                                                              found
+#       it raised, or its worker died     INTERNAL             error calling
+#                                                              function X: ...
+#       it answered bytes that are no     INTERNAL             grpc: error
+#       text, which a proto string                             while
+#       cannot hold                                            marshaling: ...
+#       it chose a status >= 400 itself   that status's kind   its body
+#       else                              the kind's           the sentence
+
+
+def tinyfaas_request(exchange, message):
+    """Call a function; give the encoded answer, and where to find its log.
+
+    Errors: GrpcError, by the table of kinds; the texts are tinyFaaS's.
+    """
+    asked = proto_decode(TINYFAAS_DATA, message)
+    name, platform = asked["functionIdentifier"], exchange.door.platform
+    if exchange.timeout == 0:
+        raise GrpcError("DEADLINE_EXCEEDED", "no time was left")
+    call = grpc_call(exchange, platform.name_of(name), asked["data"].encode())
+    result = whole(platform.invoke(call))
+    trail = ("x-execution-id", result.id)
+    if result.kind == "not_found":
+        raise GrpcError("NOT_FOUND", f"function {name} not found", trail)
+    if result.kind == "crashed":
+        raise GrpcError("INTERNAL", f"error calling function {name}: "
+                        f"{result.sentence}", trail)
+    if result.kind != "ok":
+        raise GrpcError(KINDS[result.kind].grpc, result.sentence, trail)
+    if result.status >= 400:            # It says itself that it failed.
+        raise GrpcError(KINDS[kind_of(result.status)].grpc,
+                        result.body.decode("utf-8", "replace"), trail)
+    try:
+        return [proto_encode(TINYFAAS_RESPONSE, {"response": result.body}),
+                trail]
+    except ProtoError:
+        raise GrpcError("INTERNAL", "grpc: error while marshaling: string "
+                        "field contains invalid UTF-8", trail) from None
+
+
+# Health and reflection answer from what is known here; nothing is called, so
+# the connection's own thread may do it. A health check of ours says no more
+# than that there is a thread to say so: a platform whose one function fails is
+# well, and the others' callers should not be sent away. A watch is answered
+# once, and stays: when the platform stops, it ends with UNAVAILABLE.
+
+TINYFAAS_SERVICE = "openfogstack.tinyfaas.tinyfaas.TinyFaaS"
+SERVING, SERVICE_UNKNOWN = 1, 3     # HealthCheckResponse.ServingStatus
+
+
+def health_check(exchange, message):
+    """Say whether a service is well: the server as a whole, or tinyFaaS's."""
+    service = proto_decode(HEALTH_REQUEST, message)["service"]
+    if service not in ("", TINYFAAS_SERVICE):
+        raise GrpcError("NOT_FOUND", "unknown service")
+    return [proto_encode(HEALTH_RESPONSE, {"status": SERVING})]
+
+
+def health_watch(exchange, message):
+    """Say it now, and leave the stream open for the day when it changes."""
+    service = proto_decode(HEALTH_REQUEST, message)["service"]
+    known = service in ("", TINYFAAS_SERVICE)
+    return [proto_encode(HEALTH_RESPONSE, {
+        "status": SERVING if known else SERVICE_UNKNOWN})]
+
+
+def reflect(exchange, message):
+    """Answer one question of reflection: what is there, and what is it?
+
+    Errors: none but for bytes that are no question; what is not known is an
+    answer, for the client may ask on.
+    """
+    asked = proto_decode(REFLECTION_REQUEST, message)
+    answer = {"valid_host": asked["host"], "original_request": asked}
+    symbol = asked.get("file_containing_symbol")
+    name = asked.get("file_by_filename", proto_symbols().get(symbol))
+    if "list_services" in asked:
+        answer["list_services_response"] = {"service": [
+            {"name": service} for service in GRPC_SERVICES]}
+    elif name in PROTO_FILES:
+        answer["file_descriptor_response"] = {
+            "file_descriptor_proto": [proto_descriptor(name)]}
+    else:
+        answer["error_response"] = {
+            "error_code": GRPC_STATUS["NOT_FOUND"],
+            "error_message": "there is no such file or symbol here"}
+    return [proto_encode(REFLECTION_RESPONSE, answer)]
+
+
+CONVERSATION = GrpcMethod("converse", reflect)
+
+GRPC_METHODS = {
+    f"/{TINYFAAS_SERVICE}/Request": GrpcMethod("unary", tinyfaas_request,
+                                               waits=True),
+    "/grpc.health.v1.Health/Check": GrpcMethod("unary", health_check),
+    "/grpc.health.v1.Health/Watch": GrpcMethod("watch", health_watch),
+    **{f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo":
+       CONVERSATION for version in ("v1", "v1alpha")}}
+
+GRPC_SERVICES = sorted({path[1:].rpartition("/")[0] for path in GRPC_METHODS})
+
+# 15.8 SHELL: connections ----------------------------------------------------
+#
+#       the listener's thread       accepts; one thread for each connection
+#       a connection's thread       hears, tells the core, starts tasks; it
+#                                   never waits for a function, nor for a
+#                                   client that does not read
+#       the crew                    makes the calls, writes the answers
+#
+# So a slow function holds up no PING, no other stream and no window.
+#
+# The core is for one thread at a time, and whoever has it holds `turn`. But
+# nobody sends while holding it: a client that reads slowly would stop all who
+# have something to say to the core. Sending has a baton of its own, and it is
+# handed on, not waited for:
+#
+#       thread A                 thread B                 on the wire
+#       write, takes the baton
+#       sends (300 us)           write, sees the baton
+#                                is taken: goes home
+#       takes what has come,                              A's answer
+#       sends that too                                    B's answer
+#       nothing more: puts the
+#       baton down
+#
+# And three sorts of slowness, each with its own way out:
+#
+#       the client's window is full      the core keeps the answer (15.5); of
+#                                        a Stream no more is fetched: `room`
+#       the client's socket is full      what was cut off is `rest`; a thread
+#                                        of the crew waits with it, up to
+#                                        SEND_TIME; the connection's own hears
+#                                        on, and sends when it can
+#       the function is slow             a thread of the crew waits, until the
+#                                        answer, its deadline, or RST_STREAM
+
+
+
+QUEUED = 64 << 10           # bytes of an answer that wait for the client's
+                            # window, before more of them are fetched
+GATHERED = 32 << 20         # bytes of bodies that a connection may have
+                            # begun: five of the largest
+WAITING = 64 << 20          # bytes of answers that one may leave untaken
+TICK = 5.0                  # s between two looks at the clock
+STOPPING = 1.0              # s for a client to see our last words, at the end
+
+
+# A call is a task for another thread than the connection's. To start one takes
+# 60 us, half of what a warm call takes; so they stay, and wait for the next.
+
+MAX_CREW = 1000             # threads; MAX_CONNECTIONS has the reason
+
+
+class Crew:
+    """Threads that wait for tasks; the one that waited least takes the next.
+
+    >>> crew, done = Crew(most=2), threading.Event()
+    >>> crew.do(done.set); done.wait(5)
+    True
+
+    Errors: FaasError busy, where `most` are at work.
+    """
+
+    PATIENCE = 30.0     # s without work until a thread ends
+
+    def __init__(self, most):
+        self.most, self.size = most, 0
+        self.idle, self.turn = [], threading.Lock()
+
+    def do(self, task):
+        """Let a thread run `task()`, which must not raise."""
+        with self.turn:
+            ticket = self.idle.pop() if self.idle else None
+            full = not ticket and self.size >= self.most
+            if not ticket and not full:
+                self.size += 1
+        if ticket:
+            return ticket.serve(task)
+        try:
+            if full:
+                raise RuntimeError
+            # In a list, for a Thread keeps its arguments as long as it lives.
+            threading.Thread(target=self.work, args=([task],),
+                             daemon=True).start()
+        except RuntimeError:            # also: no more threads
+            if not full:
+                with self.turn:
+                    self.size -= 1
+            raise FaasError("busy", "as many calls are under way as this "
+                            "door has threads for") from None
+
+    def work(self, first):
+        task = first.pop()
+        while task:
+            task()
+            task, ticket = None, Ticket()       # Who waits, holds nothing.
+            with self.turn:
+                self.idle.append(ticket)
+            if not ticket.wait(self.PATIENCE):
+                with self.turn:
+                    if not ticket.served:
+                        self.idle.remove(ticket)
+                        self.size -= 1
+            task = ticket.worker
+
+
+# What may be said on the gRPC service's own paths (doc/PROTOCOL-HTTP2.md).
+GRPC_TYPE = re.compile(r"application/grpc(\+proto)?( *;.*)?")
+
+
+class H2Link:
+    """One connection: a socket, its core, and what its streams are for."""
+
+    #    core        15.5's; only with the turn
+    #    exchanges   stream -> its Exchange, until the answer is written
+    #    room        who passes on a Stream waits here for the client's window
+    #    rest        what was taken from the core, and the kernel has not taken
+    #    sending     somebody has the baton
+    #    moved       when the kernel took something last
+
+    def __init__(self, server, client):
+        self.server, self.client = server, client
+        self.core = H2Connection(time.monotonic())
+        self.exchanges, self.peer = {}, client.getpeername()[0]
+        self.turn = threading.Lock()
+        self.room = threading.Condition(self.turn)
+        self.rest, self.sending, self.moved = b"", False, time.monotonic()
+        self.poll = select.poll()
+        self.poll.register(client, select.POLLIN | select.POLLOUT)
+
+    def run(self):
+        """Serve until the core has ended, or the client has."""
+        self.flush()
+        while self.core.closed is None and (data := self.hear()) is not None:
+            now = time.monotonic()
+            with self.turn:
+                events = (self.core.receive(data, now) if data else
+                          self.core.check(now)) or []
+                tasks = [task for event in events
+                         if (task := self.attend(event, now))]
+                self.room.notify_all()
+            for task in tasks:
+                self.begin(*task)
+            self.flush()
+
+    # The thread of the connection: hear, understand, hand on.
+
+    def hear(self):
+        """Wait for bytes; b"" if it is time to look, None at the end."""
+        if self.rest:               # It reads slowly; we may write, too.
+            ready = self.poll.poll(1000 * TICK)
+            if time.monotonic() - self.moved > SEND_TIME:
+                return None
+            if not any(what & select.POLLIN for _, what in ready):
+                return b""
+        try:
+            return self.client.recv(65536) or None
+        except BlockingIOError:     # the kernel's word for a timeout
+            return b""
+
+    def attend(self, event, now):
+        """Tell an exchange what came; give the task that follows, if any."""
+        stream = event.stream
+        if event.what == "headers":
+            self.exchanges[stream] = self.server.exchange(
+                event.fields, self.peer, now)
+        exchange = self.exchanges.get(stream)
+        if exchange is None:
+            return None
+        if event.what == "reset":
+            self.exchanges.pop(stream).off = True
+            return None
+        step = exchange.hear(event.data, event.ended)
+        if callable(step):
+            return stream, exchange, step
+        if step:
+            self.write(stream, step)
+        elif len(exchange.held) > QUEUED and sum(
+                len(one.held) for one in self.exchanges.values()) > GATHERED:
+            self.write(stream, exchange.refuse(FaasError(
+                "busy", "this connection has begun too many large requests")))
+        return None
+
+    def write(self, stream, answer):
+        """Hand an answer to the core; what it cannot send yet, it keeps."""
+        if answer.body and self.core.waiting + len(answer.body) > WAITING:
+            answer = self.exchanges[stream].refuse(FaasError(
+                "busy", "this client does not take its other answers"))
+        ends = answer.last and not answer.trailers and not answer.more
+        if answer.fields:
+            self.core.headers(stream, answer.fields, ends and not answer.body)
+        if answer.body:
+            self.core.data(stream, answer.body, ends)
+        if answer.trailers:
+            self.core.trailers(stream, answer.trailers)
+        if answer.last and not answer.more:
+            self.exchanges.pop(stream, None)
+
+    # A thread of the crew: call, write.
+
+    def begin(self, stream, exchange, step):
+        try:
+            self.server.crew.do(functools.partial(
+                self.carry_out, stream, exchange, step))
+        except FaasError as error:
+            with self.turn:
+                self.write(stream, exchange.refuse(error))
+
+    def carry_out(self, stream, exchange, step):
+        """Do a task, and write what came of it; nothing may escape."""
+        try:
+            answer = step()
+        except Exception:
+            import traceback
+            complain(traceback.format_exc())
+            answer = exchange.refuse(FaasError("crashed", MISTAKE))
+        try:
+            with self.turn:
+                if not exchange.off:
+                    self.write(stream, answer)
+            self.flush(wait=True)
+            if answer.more:
+                self.pass_on(stream, exchange, answer.more)
+        except OSError:
+            pass                    # The client is gone, or takes nothing.
+        finally:
+            if answer.more:
+                answer.more.close()
+
+    def pass_on(self, stream, exchange, pieces):
+        """Write an answer as it comes, no faster than the client reads."""
+        code = 0
+        try:
+            for piece in pieces:
+                with self.turn:
+                    self.room.wait_for(lambda: exchange.off or (
+                        self.core.queued(stream) <= QUEUED))
+                    if exchange.off:
+                        return
+                    self.core.data(stream, piece)
+                self.flush(wait=True)
+        except FaasError:           # Its head is long gone: see send_rest.
+            code = H2_INTERNAL_ERROR
+        with self.turn:
+            if code:
+                self.core.reset(stream, code)
+            else:
+                self.core.data(stream, b"", True)
+            self.exchanges.pop(stream, None)
+        self.flush(wait=True)
+
+    # Either: send.
+
+    def flush(self, wait=False):
+        """Send what the core has to say; who waits, until it is taken."""
+        while True:
+            with self.turn:
+                if self.sending or not (data := self.rest or self.core.take()):
+                    self.room.notify_all()
+                    break
+                self.sending = True
+            self.send(data)
+            if self.rest and not wait:
+                return
+            if self.rest:
+                self.await_taker()
+        if self.core.closed is not None and not self.sending:
+            self.wake()
+
+    def send(self, data):
+        """Send as much as the kernel takes now; keep the rest."""
+        sent = 0
+        try:
+            sent = self.client.send(data, socket.MSG_DONTWAIT)
+            self.moved = time.monotonic()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.wake()
+            raise
+        finally:
+            self.rest, self.sending = memoryview(data)[sent:], False
+
+    def await_taker(self):
+        """Wait until the kernel takes more. Errors: OSError."""
+        ready = select.poll()
+        try:
+            ready.register(self.client, select.POLLOUT)
+        except ValueError:          # closed meanwhile
+            raise ConnectionResetError("the connection is over") from None
+        if not ready.poll(1000 * SEND_TIME):
+            self.wake()
+            raise TimeoutError("the client takes no answer")
+
+    def wake(self):
+        """Let the connection's thread see that there is nothing to hear."""
+        with contextlib.suppress(OSError):
+            self.client.shutdown(socket.SHUT_RD)
+
+    # The end. SIGTERM's way from chapter 17 down to here is
+    #
+    #       0 ms     H2Server.stop     the listener closes
+    #                H2Link.stop       GOAWAY(NO_ERROR, last stream); a client
+    #                                  begins its next call elsewhere
+    #                drain             calls that run are answered; with the
+    #                                  last one the core is `closed`
+    #       +1 s     linger            so that the last words are read
+
+    def stop(self):
+        """Take no new stream; those that are open may come to their end."""
+        with self.turn:
+            for stream, exchange in list(self.exchanges.items()):
+                if exchange.begun:      # A stream of messages has no end.
+                    self.write(stream, exchange.finish(
+                        "UNAVAILABLE", "the platform is stopping"))
+            self.core.shut_down()
+        with contextlib.suppress(OSError):
+            self.flush()
+
+    def end(self):
+        """Call off what is still under way, and say the last words."""
+        with self.turn:
+            for exchange in self.exchanges.values():
+                exchange.off = True
+            self.room.notify_all()
+        self.flush(wait=True)
+        with self.turn:
+            self.room.wait_for(lambda: not self.sending, SEND_TIME)
+
+
+class H2Server(HttpServer):
+    """A listener that speaks HTTP/2 from the first byte: gRPC, and calls.
+
+    Errors: FaasError unavailable, if the address cannot be had.
+    """
+
+    def start(self, door, limit, crew):
+        """Begin to serve; `limit` is the most bytes of a plain body."""
+        self.limit, self.crew, self.links = limit, crew, set()
+        super().start(door, None)
+
+    def exchange(self, fields, peer, now):
+        """Make the Exchange that a head asks for."""
+        request = h2_request(fields, peer)
+        method = GRPC_METHODS.get(request.path)
+        grpc = GRPC_TYPE.fullmatch(request.get("content-type"))
+        if grpc and request.method == "POST":
+            return GrpcExchange(method, request, GRPC_MOST, now, self.door)
+        refusal = None
+        if method and request.method != "POST":
+            refusal = text_response("this path takes POST\n", 405,
+                                    {"Allow": "POST"})
+        elif method:
+            refusal = text_response("this path takes application/grpc\n", 415)
+        return PlainExchange(self.door, request, self.limit, refusal)
+
+    def attend(self, client):
+        """Serve one connection."""
+        set_time(client, socket.SO_RCVTIMEO, TICK)
+        link = H2Link(self, client)
+        with self.turn:
+            self.connections[client] = False
+            self.links.add(link)
+        try:
+            if self.stopping:
+                link.stop()
+            link.run()
+        finally:
+            self.links.discard(link)
+            link.end()
+        linger(client, STOPPING if self.stopping else LINGER)
+
+    def stop(self):
+        """Take no new connection, and say GOAWAY on each that there is."""
+        super().stop()
+        for link in list(self.links):
+            link.stop()
+
+
+# Try it ---------------------------------------------------------------------
+#   >>> varint_encode(2 ** 64 - 1).hex()
+#   'ffffffffffffffffff01'
+#   >>> HpackDecoder().decode(bytes.fromhex("8286 84"))
+#   [(':method', 'GET'), (':scheme', 'http'), (':path', '/')]
+#   >>> server = H2Connection(now=0.0)
+#   >>> server.receive(H2_PREFACE + h2_frame(H2_PING), now=0.0)
+#   []
+#   >>> h2_frames(server.take())[-1][3][8:]
+#   b'the first frame is not SETTINGS'
+#
+# Roads not taken ------------------------------------------------------------
+#   grpcio: 10 MB of C++ behind a curtain, and it does as it is told. Here the
+#     curtain is what the chapter is about.
+#   Remembering fields for our own answers: each would be 50 bytes shorter, and
+#     both ends would have to agree on one more table for ever.
+#   A thread for each stream: 128 streams, 2,000 connections. The crew has as
+#     many threads as there are calls under way.
+#   TLS with ALPN, which browsers insist on: a proxy before us does it.
+#
+# Real world -----------------------------------------------------------------
+#   Cloud Run and Knative let functions speak gRPC themselves; Lambda's own
+#   door speaks HTTP/1.1. Envoy stands before most gRPC services, and nghttp2
+#   is inside of curl, Node and Apache. In August 2023 "rapid reset" brought
+#   398 million requests a second to Google's front doors; since then every
+#   HTTP/2 server counts what 15.5 counts.
+
+# ============================================================================
 # Chapter 17. Switching it on: from argv to a running platform
 # ============================================================================
 #
@@ -11671,10 +16925,29 @@ def reachable(url):
     return url.replace("//0.0.0.0", "//127.0.0.1").replace("[::]", "[::1]")
 
 
-# Some settings come from variables as well: PORT, HTTP_PORT (tinyFaaS reads
-# http_PORT, and documents HTTP_PORT; both work), EXECUTION_TIMEOUT, DATA_DIR,
-# API_KEY and BASE_URL, under the names that the older platforms gave them,
-# and FAAS_URL. An option beats a variable, for it is nearer to the person.
+# Some settings come from variables as well: PORT, HTTP_PORT, COAP_PORT and
+# GRPC_PORT (tinyFaaS reads http_PORT, and documents HTTP_PORT; both work),
+# EXECUTION_TIMEOUT, DATA_DIR, API_KEY and BASE_URL, under the names that the
+# older platforms gave them, and FAAS_URL. An option beats a variable, for it
+# is nearer to the person.
+
+RKNIZZLE_PORT = 5555        # where its clients look, whatever the folder
+
+PORTS = (           # a door's option, its usual port, and its variables
+    ("port", 8080, ("PORT",)),
+    ("data_port", 8000, ("HTTP_PORT", "http_PORT")),
+    ("coap_port", 5683, ("COAP_PORT", "coap_PORT")),    # RFC 7252, 6.1
+    ("grpc_port", 9000, ("GRPC_PORT", "grpc_PORT")))
+
+
+def choose_ports(args, environ):
+    """Fill in the ports that no option has named."""
+    if args.port is None and args.command == "start":
+        args.port = RKNIZZLE_PORT
+    for option, usual, names in PORTS:
+        if getattr(args, option) is None:
+            setattr(args, option, port_from(environ, usual, *names))
+
 
 # 17.2 SHELL: serve ----------------------------------------------------------
 
@@ -11736,8 +17009,6 @@ def cron_command(args):
 
 DRAIN = 10.0                # s in which running calls may finish
 
-RKNIZZLE_PORT = 5555        # where its clients look, whatever the folder
-
 
 def ready_process():
     """Prepare this process for many connections; give (heard, say).
@@ -11788,26 +17059,70 @@ def return_memory():
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def start_doors(args, listeners, schedules, key):
+class Doors(typing.NamedTuple):
+    """The listeners of a platform, by what they speak."""
+    http: list                  # everything comes first, calls only last
+    grpc: list
+    coap: list
+
+    def all(self):
+        return [*self.http, *self.grpc, *self.coap]
+
+
+def both_loopbacks(door, host, port):
+    """Open a door on an address; on loopback, on that of IPv6 too.
+
+    `localhost` is both. A client that takes the wrong one of TCP's is
+    refused, and takes the other; one of UDP's never hears of it.
+    """
+    if port < 0:
+        return []
+    first = door(host, port)
+    try:
+        return [first, door("::1", first.port)] if host in (
+            "127.0.0.1", "localhost") else [first]
+    except FaasError:           # A machine may have no IPv6.
+        return [first]
+
+
+def open_doors(args):
+    """Take the ports. Errors: FaasError, where one is taken already."""
+    doors = Doors([HttpServer(args.host, port) for port in
+                   (args.port, args.data_port) if port >= 0],
+                  both_loopbacks(H2Server, args.host, args.grpc_port),
+                  both_loopbacks(CoapServer, args.host, args.coap_port))
+    if not doors.all():
+        raise FaasError("bad_input", "every door is turned off")
+    return doors
+
+
+def start_doors(args, doors, schedules, key):
     """Let each listener serve its routes."""
-    platform = schedules.platform
+    platform, crew = schedules.platform, Crew(MAX_CREW)
     local, limits = is_loopback(args.host), platform.limits
-    data_url = reachable(listeners[-1].url)
-    for listener in listeners:
-        everything = listener is listeners[0] and args.port >= 0
-        door = Door(platform, ROUTES if everything else CALL_ROUTES, local,
-                    key, schedules, data_url, REFUSALS)
+    data_url = reachable(doors.http[-1].url) if doors.http else ""
+    calls = Door(platform, CALL_ROUTES, local, key, schedules, data_url,
+                 REFUSALS)
+    for listener in doors.http:
+        everything = listener is doors.http[0] and args.port >= 0
+        door = calls._replace(routes=ROUTES) if everything else calls
         listener.start(door, upload_limit(door, limits) if everything else
                        lambda request: limits.body)
+    for listener in doors.grpc:
+        listener.start(calls, limits.body, crew)
+    for listener in doors.coap:
+        listener.start(platform)
 
 
-def write_note(args, data, listeners):
+def write_note(args, data, doors):
     """Write down, in one instant, where clients find us; give the path."""
-    path = os.path.join(data, "server.json")
+    path, first = os.path.join(data, "server.json"), args.port >= 0
     with open(path + ".new", "w") as file:
-        json.dump({"pid": os.getpid(), "data_url": listeners[-1].url,
-                   "url": listeners[0].url if args.port >= 0 else "",
-                   "begun_by": args.command}, file)
+        json.dump({"pid": os.getpid(), "begun_by": args.command,
+                   "url": doors.http[0].url if first else "",
+                   "data_url": doors.http[-1].url if doors.http else "",
+                   "grpc": doors.grpc[0].url if doors.grpc else "",
+                   "coap": doors.coap[0].url if doors.coap else ""}, file)
     os.replace(path + ".new", path)
     return path
 
@@ -11818,7 +17133,7 @@ def remove_note(path):
         os.remove(path)
 
 
-def greeting(args, listeners, schedules):
+def greeting(args, doors, schedules):
     """Say in a few lines what runs, where, and what to try."""
     platform = schedules.platform
     clock = "this user's crontab" if schedules.argv_of else "off"
@@ -11827,52 +17142,48 @@ def greeting(args, listeners, schedules):
             "" if have_crontab() else ", for there is no crontab here")
     lines = [f"faas.py {__version__} serves {platform.functions}"]
     if args.port >= 0:
-        lines.append(f"  everything   {listeners[0].url}")
+        lines.append(f"  everything   {doors.http[0].url}")
     if args.data_port >= 0:
-        lines.append(f"  calls only   {listeners[-1].url}")
+        lines.append(f"  calls only   {doors.http[-1].url}")
+    lines += [f"  gRPC         {door.url}" for door in doors.grpc[:1]]
+    lines += [f"  CoAP         {door.url}" for door in doors.coap[:1]]
     lines.append(f"  schedules    {clock}")
     if not is_loopback(args.host):
         lines.append(f"  API key      in {args.data}/api_key; management "
                      "needs it")
     names = [fn.name for fn in platform.listing()]
     name = "shout" if "shout" in names else names[0] if names else ""
-    url = reachable(listeners[0].url)
-    lines.append(f"  try          curl -d hello {url}/{name}"
-                 if name else "  try          put an executable file into "
-                 f"{args.functions}")
+    if not name:
+        lines.append("  try          put an executable file into "
+                     f"{args.functions}")
+    elif doors.http:
+        url = reachable(doors.http[0].url)
+        lines.append(f"  try          curl -d hello {url}/{name}")
     return "\n".join([*lines, "  stop         Ctrl-C"])
 
 
 def serve(args):
     """Run the platform until SIGTERM or Ctrl-C; give the exit code."""
-    if args.port is None:
-        args.port = RKNIZZLE_PORT if args.command == "start" else (
-            port_from(os.environ, 8080, "PORT"))
-    if args.data_port is None:
-        args.data_port = port_from(os.environ, 8000, "HTTP_PORT", "http_PORT")
-    listeners = [HttpServer(args.host, port) for port in
-                 (args.port, args.data_port) if port >= 0]
-    if not listeners:
-        raise FaasError("bad_input", "every door is turned off")
-    data = os.path.abspath(args.data)
+    choose_ports(args, os.environ)
+    doors, data = open_doors(args), os.path.abspath(args.data)
     with take_data_folder(data), contextlib.ExitStack() as at_end:
         (heard, say), platform = ready_process(), platform_of(args)
         at_end.callback(platform.close, 0.0)
         platform.shelf.sweep()
         platform.base_url = os.environ.get("BASE_URL", "").rstrip("/") or (
-            reachable(listeners[0].url))
+            reachable(doors.http[0].url) if doors.http else "")
         schedules = start_schedules(args, platform)
         at_end.callback(schedules.close)
-        start_doors(args, listeners, schedules, api_key(data))
-        note = write_note(args, data, listeners)
+        start_doors(args, doors, schedules, api_key(data))
+        note = write_note(args, data, doors)
         at_end.callback(remove_note, note)
-        print(greeting(args, listeners, schedules), flush=True)
+        print(greeting(args, doors, schedules), flush=True)
         return_memory()
         heard.recv(1)
-        for listener in listeners:
+        for listener in doors.all():
             listener.stop()
         deadline = time.monotonic() + DRAIN
-        for listener in listeners:
+        for listener in doors.all():
             listener.drain(deadline)
         platform.finish(deadline)
         signal.set_wakeup_fd(-1)
@@ -12000,16 +17311,6 @@ def taken(status, body):
     sentence, _, detail = body.partition(b"\n")
     raise FaasError(kind_of(status), sentence.decode("utf-8", "replace"),
                     detail)
-
-
-def kind_of(status):
-    """Give the kind that an HTTP status stands for.
-
-    >>> kind_of(404), kind_of(418)
-    ('not_found', 'crashed')
-    """
-    kinds = {kind.http: name for name, kind in KINDS.items()}
-    return kinds.get(status, "crashed")
 
 
 def exit_of(status):
@@ -12413,6 +17714,10 @@ OF_SERVER = {       # and of those that listen
                "help": "of everything (8080; 5555 after start); -1 for none"},
     "--data-port": {"type": port_number, "metavar": "N",
                     "help": "of calls only (8000); -1 for none"},
+    "--grpc-port": {"type": port_number, "metavar": "N",
+                    "help": "of gRPC, and calls by HTTP/2 (9000)"},
+    "--coap-port": {"type": port_number, "metavar": "N",
+                    "help": "of CoAP, which is UDP (5683)"},
     "--clock": {"default": "auto", "help": "who keeps the schedules",
                 "choices": ["auto", "crontab", "builtin", "off"]},
     **OF_PLATFORM}

@@ -15,6 +15,7 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,8 +30,26 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FAAS = ROOT / "faas.py"
 
 # What a developer may have set for a server of his own.
-OURS = {"PORT", "HTTP_PORT", "http_PORT", "DATA_DIR", "API_KEY", "BASE_URL",
+OURS = {"PORT", "HTTP_PORT", "http_PORT", "COAP_PORT", "coap_PORT",
+        "GRPC_PORT", "grpc_PORT", "DATA_DIR", "API_KEY", "BASE_URL",
         "EXECUTION_TIMEOUT"}
+
+# A server that a test starts listens on free ports at every door. Options for
+# the class below; variables for who starts one by a command of his own.
+FREE_PORTS = [word for door in ("--port", "--data-port", "--coap-port",
+                                "--grpc-port") for word in (door, "0")]
+FREE_DOORS = {"COAP_PORT": "0", "GRPC_PORT": "0"}
+
+
+def book_command(*changes):
+    """Give the words that start the book, after some changes to it.
+
+    They are what `python3 faas.py` turns itself into (chapter 17's tests see
+    to that); to begin there saves a fifth of a second each time.
+    """
+    return [sys.executable, "-I", "-S", "-c", "; ".join([
+        "import sys", "sys.path.insert(0, sys.argv.pop(1))", "import faas",
+        *changes, "sys.exit(faas.main())"]), str(ROOT)]
 
 
 def eventually(question, seconds=10):
@@ -40,6 +59,15 @@ def eventually(question, seconds=10):
         assert time.monotonic() < end, f"not within {seconds} s: {question}"
         time.sleep(0.01)
     return answer
+
+
+def port_in(address):
+    """Read the port of an address; None where there is no such door.
+
+    >>> port_in("coap://[::1]:5683"), port_in(9000), port_in("")
+    (5683, 9000, None)
+    """
+    return int(str(address).rpartition(":")[2]) if address else None
 
 
 def zip_of(files):
@@ -73,7 +101,7 @@ class Answer(typing.NamedTuple):
 class Server:
     """One `faas.py serve` in a process of its own, and how to talk to it."""
 
-    def __init__(self, home, flags, env):
+    def __init__(self, home, flags, env, *changes):
         self.home = home
         self.functions, self.data, self.logs = (
             home / name for name in ("functions", "data", "logs"))
@@ -81,9 +109,9 @@ class Server:
         clean = {name: os.environ[name] for name in os.environ.keys() - OURS}
         with open(home / "output", "wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, FAAS, "serve", "--functions", self.functions,
-                 "--data", self.data, "--logs", self.logs, "--port", "0",
-                 "--data-port", "0", "--clock", "builtin", *flags],
+                [*book_command(*changes), "serve", "--functions",
+                 self.functions, "--data", self.data, "--logs", self.logs,
+                 *FREE_PORTS, "--clock", "builtin", *flags],
                 cwd=home, env=clean | (env or {}), stdin=subprocess.DEVNULL,
                 stdout=output, stderr=subprocess.STDOUT)
         self.pid = self.process.pid
@@ -97,6 +125,8 @@ class Server:
         """Wait for its addresses, and then for its first answer."""
         ready = eventually(self.read_addresses)
         self.url, self.data_url = ready["url"], ready.get("data_url")
+        self.coap_port, self.grpc_port = (
+            port_in(ready.get(door)) for door in ("coap", "grpc"))
         eventually(lambda: self.get("/health").status == 200)
 
     def read_addresses(self):
@@ -169,12 +199,16 @@ def go_cache(tmp_path_factory):
 
 @pytest.fixture
 def server(tmp_path):
-    """Start servers: server(*flags, home=None, env=None) -> Server."""
+    """Start servers: server(*flags, home=None, env=None) -> Server.
+
+    A wait for which the book has ten seconds may be made shorter:
+    server(changes=["faas.DRAIN = 1.0"]).
+    """
     started = []
 
-    def start(*flags, home=None, env=None):
+    def start(*flags, home=None, env=None, changes=()):
         home = home or tmp_path / f"server-{len(started)}"
-        faas = Server(home, flags, env)
+        faas = Server(home, flags, env, *changes)
         started.append(faas)
         faas.wait_until_ready()
         return faas
@@ -190,6 +224,86 @@ def server(tmp_path):
     for faas in started:        # What no chapter foresaw ends in a traceback.
         if faas.home.exists():      # A test may have moved it.
             assert "Traceback (most recent" not in faas.output, faas.output
+
+
+# The peers of the doors --------------------------------------------------
+#
+# Clients and servers that others wrote. FAAS_TEST_PEERS names a folder with
+#
+#       new/bin/python      today's Python packages of PEERS
+#       old/bin/python      the older ones
+#       npm/node_modules    PACKAGES
+#
+# .ci/run makes such a folder; its lines do so for you as well. Without it, an
+# interpreter that runs the tests may have today's packages itself.
+
+PEERS = {"new": "grpcio grpcio-health-checking grpcio-reflection protobuf "
+                "aiocoap h2 hpack",
+         "old": "grpcio==1.64.3 aiocoap==0.4.7"}
+PACKAGES = "@grpc/grpc-js @grpc/proto-loader coap"
+TOOLS = {"curl": "curl", "nghttp": "nghttp2-client",
+         "h2load": "nghttp2-client", "coap-client-notls": "libcoap3-bin",
+         "node": "nodejs"}
+
+
+def peers_at(place):
+    """Find a piece of the folder of peers; None if it is not there."""
+    path = pathlib.Path(os.environ.get("FAAS_TEST_PEERS", ""), place)
+    return path if "FAAS_TEST_PEERS" in os.environ and path.exists() else None
+
+
+@pytest.fixture(scope="session")
+def peer_tool():
+    """Find a program: peer_tool("h2load") -> its path, or skip."""
+    def find(name):
+        return shutil.which(name) or pytest.skip(
+            f"the peer {name} is not here: apt install {TOOLS[name]}")
+    return find
+
+
+@pytest.fixture(scope="session")
+def peer_python():
+    """Find a Python that has a package: peer_python("grpc", "old") -> path.
+
+    It skips where there is none. What is to be run there is a text of its
+    own, for `python -c`; it imports nothing of ours.
+    """
+    known = {}
+
+    def has(python, package):
+        if (python, package) not in known:
+            known[python, package] = subprocess.run(
+                [python, "-c", f"import {package}"], cwd="/",
+                stderr=subprocess.DEVNULL).returncode == 0
+        return known[python, package]
+
+    def find(package, which="new"):
+        places = [peers_at(f"{which}/bin/python")]
+        places += [sys.executable] if which == "new" else []
+        for python in filter(None, places):
+            if has(str(python), package):
+                return str(python)
+        pytest.skip(f"the {which} Python peer {package} is not here: python3 "
+                    f"-m venv P/{which}; P/{which}/bin/pip install "
+                    f"{PEERS[which]}; export FAAS_TEST_PEERS=$PWD/P")
+    return find
+
+
+@pytest.fixture(scope="session")
+def peer_node(peer_tool):
+    """Give a folder whose node_modules hold PACKAGES, or skip.
+
+    A script runs there with `node -e`, or elsewhere with NODE_PATH.
+    """
+    def find():
+        peer_tool("node")
+        folders = [peers_at("npm"), pathlib.Path(__file__).parent]
+        for folder in filter(None, folders):
+            if (folder / "node_modules" / "coap").exists():
+                return folder
+        pytest.skip(f"npm's peers are not here: npm install --prefix P/npm "
+                    f"{PACKAGES}; export FAAS_TEST_PEERS=$PWD/P")
+    return find
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ import threading
 import urllib.parse
 
 import pytest
-from conftest import FAAS, eventually, script, zip_of
+from conftest import FAAS, FREE_DOORS, eventually, script, zip_of
 
 import faas
 
@@ -1851,8 +1851,9 @@ def start(tmp_path, **env):
              if name in os.environ}
     return subprocess.Popen(
         [sys.executable, FAAS, "serve", "--data-port", "-1", "--clock",
-         "off"], cwd=tmp_path, env=clean | env, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+         "off"], cwd=tmp_path, env=clean | FREE_DOORS | env,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE)
 
 
 def free_port():

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import tarfile
 import typing
 
 import pytest
-from conftest import FAAS, OURS, eventually, zip_of
+from conftest import FREE_DOORS, OURS, book_command, eventually, zip_of
 
 import faas
 from faas import FaasError
@@ -98,11 +99,11 @@ class Desk:
         faas.write_text(
             "#!/bin/sh\n"
             'case $1 in start|serve) set -- "$@" --clock builtin;; esac\n'
-            f'exec {sys.executable} {FAAS} "$@"\n')
+            f'exec {shlex.join(book_command())} "$@"\n')
         faas.chmod(0o755)
         hidden = OURS | {"FAAS_URL"}
         self.env = {name: os.environ[name] for name in
-                    os.environ.keys() - hidden}
+                    os.environ.keys() - hidden} | FREE_DOORS
         self.env |= {"PATH": f"{faas.parent}:{os.environ['PATH']}",
                      "GOCACHE": GOCACHE}
 

@@ -15,19 +15,20 @@ import threading
 import time
 
 import pytest
-from conftest import FAAS, OURS, eventually, script, zip_of
+from conftest import (FAAS, FREE_DOORS, OURS, book_command, eventually, script,
+                      zip_of)
 
 import faas
 from faas import KINDS, FaasError
 
 CLEAN = {name: os.environ[name] for name in os.environ.keys() - OURS
-         - {"FAAS_URL"}}
+         - {"FAAS_URL"}} | FREE_DOORS
 ECHO = "def fn(input, headers):\n    print('got', input)\n    return input\n"
 
 
 def command(home, *words, stdin=b"", env={}, timeout=60):
     """Run one command of the command line in a folder."""
-    return subprocess.run([sys.executable, FAAS, *map(str, words)], cwd=home,
+    return subprocess.run([*book_command(), *map(str, words)], cwd=home,
                           input=stdin, env=CLEAN | env, timeout=timeout,
                           capture_output=True)
 
@@ -73,6 +74,13 @@ def gone(pids):
 # 17.1 Settings
 
 
+def test_the_file_becomes_the_command_with_which_most_tests_begin(tmp_path):
+    flags = ["--clock", "off", "--port", "0", "--data-port", "0"]
+    with serving(tmp_path, *flags) as process:
+        became = pathlib.Path(f"/proc/{process.pid}/cmdline").read_text()
+        assert became.split("\0")[:-1] == [*book_command(), *flags]
+
+
 def test_the_start_says_what_listens_where_and_how_to_stop(tmp_path):
     (tmp_path / "functions").mkdir()
     shout = tmp_path / "functions" / "shout"
@@ -82,7 +90,8 @@ def test_the_start_says_what_listens_where_and_how_to_stop(tmp_path):
                  "--clock", "off") as process:
         said = process.said
         assert f"serves {tmp_path}/functions" in said
-        assert said.count("http://127.0.0.1:") == 3
+        assert said.count("http://127.0.0.1:") == 4
+        assert said.count("coap://127.0.0.1:") == 1
         assert "Ctrl-C" in said and len(said.splitlines()) <= 8
         curl = re.search(r"curl -d (\w+) http://127.0.0.1:(\d+)(/\w+)", said)
         with socket.create_connection(("127.0.0.1", int(curl[2]))) as line:
@@ -102,14 +111,18 @@ def test_all_that_is_kept_is_in_the_working_folder(tmp_path):
     assert not (tmp_path / "data" / "server.json").exists()
 
 
-def test_the_variables_of_the_older_platforms_set_the_ports(tmp_path):
-    one, two = free_port(), free_port()
-    for variables in ({"PORT": str(one), "HTTP_PORT": str(two)},
-                      {"PORT": str(one), "http_PORT": str(two)}):
-        with serving(tmp_path, "--clock", "off", env=variables):
+def test_the_variables_of_the_older_platforms_set_the_ports(
+        tmp_path, monkeypatch):
+    ports = [str(free_port()) for _ in range(4)]
+    for name in FREE_DOORS:
+        monkeypatch.delitem(CLEAN, name)
+    for names in (["PORT", "HTTP_PORT", "COAP_PORT", "GRPC_PORT"],
+                  ["PORT", "http_PORT", "coap_PORT", "grpc_PORT"]):
+        with serving(tmp_path, "--clock", "off", env=dict(zip(names, ports))):
             note = json.loads((tmp_path / "data/server.json").read_text())
-            assert (note["url"], note["data_url"]) == (
-                f"http://127.0.0.1:{one}", f"http://127.0.0.1:{two}")
+            urls = [note[door] for door in ("url", "data_url", "coap", "grpc")]
+            assert [url.partition("://127.0.0.1:")[::2] for url in urls] == [
+                *zip(["http", "http", "coap", "http"], ports)]
 
 
 def test_the_key_and_the_address_may_come_from_variables(tmp_path):
@@ -151,7 +164,14 @@ def test_minus_one_turns_a_door_off(tmp_path):
     with serving(tmp_path, "--port", "0", "--data-port", "-1",
                  "--clock", "off") as process:
         assert "calls only" not in process.said
-    done = command(tmp_path, "--port", "-1", "--data-port", "-1")
+    doors = "--port", "--data-port", "--coap-port", "--grpc-port"
+    for only, name in (("--coap-port", "CoAP"), ("--grpc-port", "gRPC")):
+        flags = [word for door in doors
+                 for word in (door, "0" if door == only else "-1")]
+        with serving(tmp_path, *flags, "--clock", "off") as process:
+            assert name in process.said and process.said.count("://") == 1
+    done = command(tmp_path, *[word for door in doors
+                               for word in (door, "-1")])
     assert done.returncode == 1 and b"turned off" in done.stderr
 
 

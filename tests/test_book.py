@@ -350,8 +350,8 @@ def code_cells(path):
     return [cell for cell in cells if cell["cell_type"] == "code"]
 
 
-def test_there_are_notebooks_00_to_09_and_answers_to_each():
-    numbers = [f"{number:02}" for number in range(10)]
+def test_there_are_notebooks_00_to_14_and_answers_to_each():
+    numbers = [f"{number:02}" for number in range(15)]
     assert [path.name[:2] for path in NOTEBOOKS] == numbers
     assert [path.name[:2] for path in ANSWERS] == numbers
 

@@ -1,24 +1,30 @@
 """The same Call through every door: one body, and one kind of failure.
 
-HTTP speaks of a failure by a status, the command line by an exit code; KINDS
-is the table that both obey. Seven doors stand here: the port of everything,
-the port of calls, SmolFaaS's, FaaS-Go's and rknizzle's paths, and the command
-line with and without a server.
+HTTP speaks of a failure by a status, CoAP by a code, gRPC by a name, and the
+command line by an exit code; KINDS is the table that all obey. Ten doors stand
+here: the port of everything, the port of calls, SmolFaaS's, FaaS-Go's and
+rknizzle's paths, HTTP/2, CoAP, gRPC, and the command line with and without a
+server.
 
-Two faces say less. FaaS-Go's tells a stranger that a function failed, and not
-why; and rknizzle's puts an answer into a string of JSON, where bytes that are
-no text have no place.
+Some say less. FaaS-Go's face tells a stranger that a function failed, and not
+why. rknizzle's and gRPC put an answer into a string, where bytes that are no
+text have no place. CoAP has one code for two kinds, gRPC one name for two
+others; and gRPC puts tinyFaaS's words before two sentences.
 """
 
+import concurrent.futures
 import json
 import os
 import subprocess
-import sys
 
 import pytest
-from conftest import FAAS, OURS, Server, eventually, script
+from coap_peer import CoapPeer
+from conftest import OURS, Server, book_command, eventually, script
+from h2_client import END_HEADERS, END_STREAM, Peer, data, headers
 
-from faas import KINDS
+from faas import (GRPC_STATUS, KINDS, TINYFAAS_DATA, TINYFAAS_RESPONSE,
+                  TINYFAAS_SERVICE, grpc_frame, grpc_message_decode,
+                  proto_decode, proto_encode)
 
 FUNCTIONS = {
     "echo": "def fn(input): return input",
@@ -113,7 +119,7 @@ def by_command(faas, name, body, *more):
     """Call by the command line; give the same."""
     clean = {key: os.environ[key] for key in os.environ.keys() - OURS}
     done = subprocess.run(
-        [sys.executable, FAAS, "invoke", name, "-d", "@-", "--functions",
+        [*book_command(), "invoke", name, "-d", "@-", "--functions",
          faas.functions, *more], input=body, capture_output=True, timeout=60,
         cwd=faas.home, env=clean)
     kinds = {kind.exit: word for word, kind in KINDS.items()} | {0: "ok"}
@@ -128,12 +134,66 @@ def by_command_alone(faas, name, body):
                       *LIMITS)
 
 
+def by_h2(faas, name, body):
+    """Call by plain HTTP/2."""
+    answer = ask_h2(faas, "/" + name, "text/plain", body)
+    kinds = {kind.http: word for word, kind in KINDS.items()} | {200: "ok"}
+    return found(kinds[answer.status], answer.body, answer.body)
+
+
+def ask_h2(faas, path, kind, body):
+    """Send one request of HTTP/2, in frames no larger than any peer takes."""
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", path),
+              (":authority", "localhost"), ("content-type", kind)]
+    with Peer(faas.grpc_port, credit=True) as peer:
+        peer.handshake()
+        peer.send(headers(1, fields, END_HEADERS), *(
+            data(1, body[at:at + 16_384])
+            for at in range(0, len(body), 16_384)), data(1, b"", END_STREAM))
+        return peer.answer(1)
+
+
+def by_coap(faas, name, body):
+    """Call by CoAP; 5.03 is two kinds."""
+    peer = CoapPeer(faas.coap_port)
+    code, payload = peer.ask("POST", name.replace("%20", " "), body)
+    peer.close()
+    kinds = [word for word, kind in KINDS.items() if kind.coap == code]
+    return found("ok" if code == "2.04" else kinds[0], payload, payload)
+
+
+def by_grpc(faas, name, body):
+    """Call by gRPC; RESOURCE_EXHAUSTED is two kinds."""
+    message = proto_encode(TINYFAAS_DATA, {
+        "functionIdentifier": name.replace("%20", " "),
+        "data": body.decode("utf-8", "replace")})
+    answer = ask_h2(faas, f"/{TINYFAAS_SERVICE}/Request", "application/grpc",
+                    grpc_frame(message))
+    end = dict(answer.fields) | dict(answer.trailers)
+    if end["grpc-status"] == "0":
+        text = proto_decode(TINYFAAS_RESPONSE, answer.body[5:])["response"]
+        return "ok", text.encode()
+    sentence = grpc_message_decode(end["grpc-message"]).encode()
+    kinds = [word for word, kind in KINDS.items()
+             if GRPC_STATUS[kind.grpc] == int(end["grpc-status"])]
+    if kinds == ["too_large", "busy"] and b" calls run" in sentence:
+        kinds.reverse()
+    if kinds == ["crashed"]:
+        prefix = f"error calling function {name}: ".encode()
+        assert sentence.startswith(prefix)
+        sentence = sentence.removeprefix(prefix)
+    if kinds == ["not_found"]:
+        assert sentence == f"function {name} not found".encode()
+        sentence = f"Function not found: {name}".encode()
+    return found(kinds[0], b"", sentence)
+
+
 def found(kind, body, failure):
     return kind, body if kind == "ok" else failure.partition(b"\n")[0]
 
 
-DOORS = [by_http, by_data_port, by_invoke, by_fn, by_rknizzle, by_command,
-         by_command_alone]
+DOORS = [by_http, by_data_port, by_invoke, by_fn, by_rknizzle, by_h2, by_coap,
+         by_grpc, by_command, by_command_alone]
 
 
 @pytest.mark.parametrize("name, body, kind, said", [
@@ -164,14 +224,19 @@ DOORS = [by_http, by_data_port, by_invoke, by_fn, by_rknizzle, by_command,
      b"2 s"),
     ("a%20b", b"", "bad_input", b"")])
 def test_every_door_gives_the_same_answer(faas, name, body, kind, said):
-    answers = {door.__name__: door(faas, name, body) for door in DOORS}
+    together = len(DOORS) if kind == "timeout" else 1   # who waits, waits once
+    with concurrent.futures.ThreadPoolExecutor(together) as pool:
+        given = {door.__name__: pool.submit(door, faas, name, body)
+                 for door in DOORS}
+    answers = {door: answer.result() for door, answer in given.items()}
     first = answers["by_http"]
     assert first[0] == kind and first[1].startswith(said)
     if kind == "crashed":
         assert answers.pop("by_fn") == (kind, b"Function execution failed")
     if kind == "ok" and "\ufffd" in said.decode("utf-8", "replace"):
-        assert answers.pop("by_rknizzle") == (
-            kind, said.decode("utf-8", "replace").encode())
+        for door in "by_rknizzle", "by_grpc":
+            assert answers.pop(door) == (
+                kind, said.decode("utf-8", "replace").encode())
     if name == "a%20b":         # each door spells the name as it came to it
         answers = {door: answer[0] for door, answer in answers.items()}
         first = kind
@@ -202,8 +267,10 @@ def test_no_free_place_is_busy_at_every_door(server):
 def test_every_door_is_remembered_with_its_name(server):
     faas = server()
     script(faas, "who", "echo $FAAS_TRIGGER")
-    for door in DOORS[:5]:
+    for door in DOORS[:6]:
         assert door(faas, "who", b"") == ("ok", b"http\n"), door
+    assert by_coap(faas, "who", b"") == ("ok", b"coap\n")
+    assert by_grpc(faas, "who", b"") == ("ok", b"grpc\n")
     assert by_command(faas, "who", b"") == ("ok", b"cli\n")
     assert by_command_alone(faas, "who", b"") == ("ok", b"cli\n")
 

@@ -993,3 +993,70 @@ def test_s12_the_data_folder_can_be_moved_after_a_stop(server, tmp_path):
     shutil.move(faas.home, tmp_path / "moved")
     again = server(home=tmp_path / "moved")
     assert again.post("/a", b"hi").body == b"hi"
+
+
+# S13. The door is asked from an address that is not this machine's: in a
+# network of its own, where 192.0.2.1 (RFC 5737) is an address of `lo`.
+
+FORGED = """
+import json, os, socket, subprocess, sys, time
+import faas
+from coap_peer import CoapPeer
+
+server = subprocess.Popen(
+    [sys.executable, faas.__file__, "--host", "192.0.2.1", "--clock", "off",
+     *"--port 0 --data-port 0 --grpc-port 0 --coap-port 0".split()])
+try:
+    while not os.path.exists("data/server.json"):
+        time.sleep(0.02)
+    port = json.load(open("data/server.json"))["coap"].split(":")[-1]
+    victim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    victim.bind(("192.0.2.2", 0))
+    victim.connect(("192.0.2.1", int(port)))
+    victim.settimeout(10)
+    began, replies, questions = time.monotonic(), [], []
+    for mid in range(1000):
+        questions.append(faas.coap_encode(faas.CoapMessage(
+            faas.COAP_CON, 1, mid, b"", ((11, b"large"),))))
+        victim.send(questions[-1])
+        if mid % 10 == 9:
+            replies += [victim.recv(4096) for _ in range(10)]
+    seconds = time.monotonic() - began
+    neighbour = CoapPeer(int(port), "192.0.2.1")
+    print(json.dumps({
+        "seconds": seconds, "asked": [len(data) for data in questions],
+        "replies": [(data[1], len(data)) for data in replies],
+        "neighbour": neighbour.ask("GET", "large")[0]}))
+finally:
+    server.terminate()
+    server.wait()
+"""
+
+
+def test_s13_what_an_address_elsewhere_is_sent_has_a_budget(tmp_path):
+    setup = ("ip link set lo up && ip addr add 192.0.2.1/24 dev lo && "
+             "ip addr add 192.0.2.2/24 dev lo && exec \"$@\"")
+    if not shutil.which("unshare") or not shutil.which("ip") or os.getuid():
+        pytest.skip("no network of our own: apt install util-linux iproute2, "
+                    "and be root")
+    (tmp_path / "functions").mkdir()
+    large = tmp_path / "functions" / "large"
+    large.write_text("#!/bin/sh\nhead -c 900 /dev/zero\n")
+    large.chmod(0o755)
+    (tmp_path / "forged.py").write_text(FORGED)
+    env = {name: os.environ[name] for name in os.environ.keys() - OURS}
+    here = os.path.dirname(__file__)
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", setup, "sh", sys.executable,
+         "forged.py"], cwd=tmp_path, capture_output=True, text=True,
+        timeout=100, env=env | {"PYTHONPATH": f"{os.path.dirname(here)}:"
+                                f"{here}"})
+    said = json.loads(done.stdout.splitlines()[-1]), done.stderr
+    counts = said[0]
+    full = [size for code, size in counts["replies"] if code == 0x45]
+    rest = [size for code, size in counts["replies"] if code == 0xa3]
+    allowed = book.COAP_BURST + counts["seconds"] * book.COAP_RATE
+    assert len(full) + len(rest) == 1000, said
+    assert full and sum(full) <= allowed, said
+    assert rest and max(rest) <= min(counts["asked"]), said
+    assert counts["neighbour"] == "2.05", said      # nobody else pays for it

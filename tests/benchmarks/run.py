@@ -73,8 +73,9 @@ class Row(typing.NamedTuple):
 class Peer:
     """A server under measurement: its ports, its processes, its CPU time."""
 
-    def __init__(self, process, port, data_port=0):
+    def __init__(self, process, port, data_port=0, doors={}):
         self.process, self.port, self.data_port = process, port, data_port
+        self.doors = doors          # the ports of the others, by name
 
     def cpu(self):
         """Give the CPU seconds of the process and all its descendants."""
@@ -102,10 +103,11 @@ def memory(pid):
     return sizes["Rss"], sizes["Pss"]
 
 
-def start(stack, *arguments, **options):
+def start(stack, *arguments, python=None, **options):
     """Start a Python process that ends with `stack`."""
-    process = subprocess.Popen([sys.executable, *map(str, arguments)],
-                               text=True, **options)
+    process = subprocess.Popen(
+        [python or sys.executable, *map(str, arguments)], text=True,
+        **options)
 
     def stop():
         process.terminate()
@@ -128,13 +130,14 @@ def start_platform(stack, home, program=(ROOT / "faas.py",)):
     """Start a platform that serves `echo`, and wait for its answer."""
     home.mkdir()
     process = start(
-        stack, *program, "serve", "--port", 0, "--data-port", 0, "--clock",
-        "builtin", cwd=home, stdout=subprocess.DEVNULL)
+        stack, *program, "serve", "--port", 0, "--data-port", 0,
+        "--coap-port", 0, "--grpc-port", 0, "--clock", "builtin", cwd=home,
+        stdout=subprocess.DEVNULL)
     said = wait_for_note(process, home / "data" / "server.json")
-    port, data_port = (int(said[key].rpartition(":")[2])
-                       for key in ("url", "data_url"))
+    port, data_port, *doors = (int(str(said[key]).rpartition(":")[2])
+                               for key in ("url", "data_url", "coap", "grpc"))
     deploy_echo(port)
-    return Peer(process, port, data_port)
+    return Peer(process, port, data_port, dict(zip(("coap", "grpc"), doors)))
 
 
 def wait_for_note(process, path):
@@ -277,7 +280,8 @@ def start_row(home, count):
 
             def first_answer():
                 start(stack, ROOT / "faas.py", "serve", "--port", port,
-                      "--data-port", -1, "--clock", "builtin", cwd=folder,
+                      "--data-port", -1, "--coap-port", -1, "--grpc-port",
+                      -1, "--clock", "builtin", cwd=folder,
                       stdout=subprocess.DEVNULL)
                 end = time.monotonic() + 20
                 while time.monotonic() < end:
