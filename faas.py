@@ -9333,7 +9333,8 @@ class HttpServer:
         self.host, self.port = host, self.listener.getsockname()[1]
         self.connections, self.turn = {}, threading.Lock()
         self.stopping = False
-        self.thread = threading.Thread(target=self.accept, name="accept")
+        self.thread = threading.Thread(target=self.accept, name="accept",
+                                       daemon=True)
 
     @property
     def url(self):
@@ -11789,10 +11790,12 @@ def coap_extended(data, at, nibble):
 
     >>> coap_extended(b"\\xff", 0, 13), coap_extended(b"\\0\\0", 0, 14)
     ((268, 1), (269, 2))
+
+    Where the bytes are cut, that end lies behind the datagram's.
     """
+    if nibble == 15:
+        raise CoapError("a nibble is 15, and begins no payload")
     end = at + nibble - 12
-    if nibble == 15 or end > len(data):
-        raise CoapError("a nibble is 15, or what it announces is cut")
     return int.from_bytes(data[at:end], "big") + (13, 269)[nibble - 13], end
 
 
@@ -11848,7 +11851,7 @@ def coap_nibble(value):
 #                                 0: elective, read on as if it were not there
 #                              U  1: a proxy must not pass it on unread
 #              NoKey and U, bits 4 to 1, are 1110: questions that differ in
-#              this option are the same question
+#              nothing but this option are the same question
 #
 # So a server may know few options and still be right. This table is what we
 # know. An option that is longer or shorter than it may be, or stands there
@@ -12027,9 +12030,9 @@ def coap_question(message, but=()):
 
 # 14.3 Memory ----------------------------------------------------------------
 #
-# A CON is repeated until something comes back. So the naive server, which
-# runs the function for each datagram, runs it twice where only the answer was
-# lost; tinyFaaS does, and so does every POST that moves a valve.
+# A CON is repeated until something comes back. So a naive server, which runs
+# the function for each datagram, runs it twice where only the answer was lost
+# (tinyFaaS does), and the POST that turns a valve turns it twice.
 #
 #      client                     server
 #        | -- CON 7d34 POST -------> |  runs the function
@@ -12043,9 +12046,9 @@ def coap_question(message, but=()):
 # repeated by the network only, 145 s, and a duplicate is then met with silence
 # (4.5).
 #
-# A mid has 16 bits, and at 4,000 calls a second a client is through with all
-# of them in 16 s. Since a repetition is the same datagram, byte for byte,
-# other bytes under an old mid are a new question.
+# A mid has 16 bits, and a client with 4,000 calls a second is through with all
+# of them in 16 s. A repetition is the same datagram, byte for byte (4.2), so
+# other bytes under an old mid are no repetition, but a new question.
 
 COAP_EXCHANGE_LIFETIME = 247.0      # s
 COAP_NON_LIFETIME = 145.0           # s
@@ -12076,8 +12079,8 @@ class CoapExchange:
 
     def alive(self, now):
         """Tell whether a duplicate of it may still come."""
-        return now - self.since < (
-            COAP_EXCHANGE_LIFETIME if self.kind == COAP_CON else COAP_NON_LIFETIME)
+        return now - self.since < (COAP_EXCHANGE_LIFETIME if self.kind ==
+                                   COAP_CON else COAP_NON_LIFETIME)
 
 
 class CoapMemory:
@@ -12239,7 +12242,10 @@ class CoapSender:
 # A datagram of more than 1,280 bytes is cut into fragments on many an IPv6
 # network (RFC 8200, 5), the loss of one is the loss of all, and a coin cell
 # has no memory to put them together. RFC 7959 cuts bodies into blocks
-# instead, each in a question and an answer of its own. The client drives:
+# instead, each in a question and an answer of its own. A server that does not
+# know of them runs its function on each block, and the client takes what was
+# made of the first one for the whole: data is lost, and nobody is told
+# (tinyFaaS, with every client). With them, the client drives:
 #
 #      up: Block1                          down: Block2
 #      POST 1:0/1/1024 1,024 bytes ->      GET                          ->
@@ -12249,8 +12255,13 @@ class CoapSender:
 #
 #      (1:0/1/1024 is Block1 with NUM 0, M 1, and the size that SZX means)
 #
-# Both can follow each other in one call. The function runs once in all cases:
-# behind the last block up, and before the first one down.
+# In one call, the blocks down may follow the blocks up: the answer to the last
+# one up is 2.04 1:1/0/1024 2:0/1/1024. In all cases the function runs once,
+# behind the last block up and before the first one down.
+#
+# The memory for unfinished bodies is bounded, and so are their number and the
+# time they may stand still: who begins a thousand bodies and ends none would
+# own the server.
 
 COAP_DATAGRAM = 1152            # bytes; RFC 7252, 4.6, from IPv6's 1,280
 COAP_SZX = 6                    # our blocks: 1,024 bytes
@@ -12258,11 +12269,10 @@ COAP_ROOM = 48                  # head 4, token 8, 0xff 1, and the options that
                                 # we add: Observe 4, ETag 9, Block2 5, Block1
                                 # 5, Size2 6, with some to spare
 
-COAP_UPLOADS = 256              # bodies that are on their way up
-COAP_UPLOADED = 16 << 20        # bytes of them: two as large as one may be
-COAP_STALL = 20.0               # s of silence, after which one gives way to
-                                # others; by then a client has repeated three
-                                # times (4.8.2)
+COAP_UPLOADS = 1024             # bodies that are on their way up
+COAP_UPLOADED = 16 << 20        # bytes of them: two as large as Limits.body
+COAP_STALL = 4.0                # s of silence, after which one gives way if
+                                # there are too many: a block and a repetition
 
 
 def coap_too_large(most):
@@ -12388,7 +12398,7 @@ class CoapRepresentation:
     def __init__(self, code, payload, options):
         self.code, self.payload, self.options = code, payload, options
         room = COAP_DATAGRAM - COAP_ROOM - sum(
-            len(value) + 5 for _, value in options)
+            [len(value) + 5 for _, value in options])
         self.szx = min(COAP_SZX, (max(0, room) >> 4).bit_length() - 1)
         if self.szx < 0:
             self.code, self.options, self.szx = coap_code("5.00"), (), COAP_SZX
@@ -12640,7 +12650,7 @@ class CoapObservers:
 # writes his victim's address and sends 20 bytes, has the victim sent a
 # datagram of 1,100: factor 55, and with the 28 bytes of IP and UDP around
 # both still 23 (RFC 7252, 11.3). What a server on a public address would cost
-# its neighbours, at the 4,000 answers a second that it is good for:
+# its neighbours, at 4,000 answers a second:
 #
 #       the attacker sends     4,000 x    48 bytes    0.2 MB/s
 #       the victim receives    4,000 x 1,128 bytes    4.5 MB/s, from one server
@@ -12654,9 +12664,14 @@ class CoapObservers:
 # attacker gains nothing by it. When the bucket is empty the answer is 5.03
 # without a payload, which is free in that sense, and the function is not run.
 #
-# The worst that happens to a victim is then COAP_RATE; half a megabit, what
-# one video call costs. On loopback no address is forged, and there is no
-# budget.
+# The worst that one server does to a victim is then COAP_RATE: half a megabit
+# a second, as much as a video call. A client that is no victim and fetches a
+# large body is slowed down to that rate: blocks that find no room are not
+# sent, and it asks again as if the network had lost them. On loopback no
+# address is forged, and there is no budget.
+#
+# The room for an answer is put aside before the function runs, for it is no
+# use to have the result of a call and not be allowed to say it.
 
 COAP_RATE = 64 << 10            # bytes/s: a function's answer of 1 kB can be
                                 # asked for 60 times a second, by one address
@@ -12741,20 +12756,20 @@ class CoapBudgets:
 # All machines together. What comes in falls through these questions, and the
 # first one that fits decides:
 #
-#       no message, version 1               silence
-#       no message, a CON                   RST
+#       too short, or of another version    silence
+#       a format error                      RST to a CON, silence to others
 #       an ACK or a RST                     settles a CON of ours, or nothing
 #       a CON without a method (a ping,     RST
 #       an answer to what nobody asked)
 #       a NON without a method              silence
-#       asked before                        the same bytes again
+#       asked before                        14.3: the same bytes again
 #       an unknown method                   4.05
 #       a critical option that is unknown   4.02; of a NON, silence
 #       a proxy is asked for                5.05
 #       a later block of an answer          14.4, without the caller
 #       a body that is too large            4.13
-#       no budget                           5.03
-#       a block that is not the last        2.31, and 14.4
+#       no budget                           5.03, without a payload
+#       a block that is not the last        14.4: 2.31, or 4.08
 #       else                                a CoapRequest, for the caller
 
 COAP_METHODS = {1: "GET", 2: "POST", 3: "PUT", 4: "DELETE", 5: "FETCH"}
@@ -12956,12 +12971,12 @@ class CoapEndpoint:
         if exchange.message is None:
             return              # It is answered already.
         whole = CoapRepresentation(coap_code(code), bytes(payload), options)
-        question = exchange.peer, coap_question(exchange.message)
         observer = None
         if exchange.observe == 0:
             observer = self.register(exchange, whole, observe)
         if len(whole.payload) > whole.size(exchange.block2):
-            self.kept.put(question, whole, now)
+            question = coap_question(exchange.message)
+            self.kept.put((exchange.peer, question), whole, now)
             if observer:
                 self.observers.hold(observer, now)
         self.answer(exchange, whole, now, observer)
@@ -13135,7 +13150,6 @@ class CoapEndpoint:
         if observer and observer.ready(now):
             mid, data = self.notification(observer, COAP_CON, now)
             self.sender.rename(con, mid, data)
-            self.observers.told(observer, mid)
         self.send(con.peer, con.data, now)
 
 # 14.8 From a message to a Call, and back ------------------------------------
@@ -13373,7 +13387,8 @@ class CoapServer:
         self.host, self.port = host, self.socket.getsockname()[1]
         self.turn, self.closed, self.asleep = threading.Condition(), False, 0.0
         self.readers = self.hearing = self.running = 0
-        self.clock = threading.Thread(target=self.keep_time, name="coap")
+        self.clock = threading.Thread(target=self.keep_time, name="coap",
+                                      daemon=True)
 
     @property
     def url(self):
@@ -15037,30 +15052,33 @@ def h2_check_request(fields):
     faas.H2Malformed: a request has no ':path'
 
     The last good ones are kept, as in 9.1: clients repeat themselves, and to
-    check a head takes as long as the rest of this chapter for it.
+    check a head takes about as long as all else that is done here for it.
     """
     pseudo, special = h2_sort_fields(fields)
-    host = pseudo.get(":authority", "")
+    lengths, hosts = h2_check_special(special)
+    if ":authority" in pseudo:
+        hosts.add(pseudo[":authority"].lower())
+    if len(lengths) > 1 or len(hosts) > 1:
+        raise H2Malformed("two hosts, or two lengths, differ")
     try:
-        line = f"{pseudo[':method']} {host} {pseudo[':path']}"
+        line = f"{pseudo[':method']} {''.join(hosts)} {pseudo[':path']}"
         pseudo[":scheme"]
     except KeyError as missing:
         raise H2Malformed(f"a request has no {missing}") from None
     if not H2_TARGET.fullmatch(line):
         raise H2Malformed(f"nothing is served for {line[:60]!r}")
-    lengths = h2_check_special(special, host or None)
     return lengths.pop() if lengths else None
 
 
-def h2_check_special(special, host=None):
-    """Refuse fields that HTTP/2 has no use for; give the content-lengths.
+def h2_check_special(special):
+    """Refuse what HTTP/2 has no use for; give the lengths and the hosts.
 
-    >>> h2_check_special([("host", "a"), ("content-length", "5")], "A")
-    {5}
+    >>> h2_check_special([("host", "A"), ("content-length", "5")])
+    ({5}, {'a'})
 
-    More than one is possible if they say the same (RFC 9110, 8.6).
+    To say either twice is no error, if it is the same (RFC 9110, 8.6).
     """
-    lengths, hosts = set(), {host.lower()} if host else set()
+    lengths, hosts = set(), set()
     for name, value in special:
         if name == "host":
             hosts.add(value.lower())
@@ -15070,9 +15088,7 @@ def h2_check_special(special, host=None):
             lengths.add(int(value))
         elif (name, value) != ("te", "trailers"):
             raise H2Malformed(f"{name} is about a connection of HTTP/1.1")
-    if len(lengths) > 1 or len(hosts) > 1:
-        raise H2Malformed("two hosts, or two lengths, differ")
-    return lengths
+    return lengths, hosts
 
 
 def h2_check_trailers(fields):
@@ -15642,7 +15658,16 @@ class H2Connection(H2Sender):
                           "streams a second are reset")
 
     def spend(self, what, cost=1):
-        """Count frames that bring nothing, and that ours do not explain."""
+        """Count frames that bring nothing, and that ours do not explain.
+
+        >>> server = H2Connection(now=0.0)
+        >>> hello = H2_PREFACE + h2_frame(H2_SETTINGS)
+        >>> ping = h2_frame(H2_PING, payload=b"12345678")
+        >>> server.receive(hello + 1900 * ping, now=0.0), server.closed
+        ([], None)
+        >>> server.receive(101 * ping, now=0.0), server.closed
+        ([], 11)
+        """
         if self.explained >= cost:
             self.explained -= cost
         elif not self.idle.spend(cost, self.now):
@@ -15886,7 +15911,16 @@ class H2Connection(H2Sender):
     # because it takes two looks to tell that none has moved.
 
     def check(self, now):
-        """End what has taken too long; give the events, which are resets."""
+        """End what has taken too long; give the events, which are resets.
+
+        >>> server = H2Connection(now=0.0)
+        >>> head = h2_ask(1, [(":method", "POST"), (":scheme", "http"),
+        ...                   (":path", "/")], b"hi")[:-11]    # and no DATA
+        >>> hello = H2_PREFACE + h2_frame(H2_SETTINGS)
+        >>> events = server.receive(hello + head, now=0.0)
+        >>> [(event.what, event.code) for event in server.check(now=60.0)]
+        [('reset', 8)]
+        """
         self.events, self.now = [], now
         return self.look_if_due(now)
 
@@ -15969,8 +16003,9 @@ class H2Answer(typing.NamedTuple):
     last: bool = True           # it ends the stream
 
 
+@functools.lru_cache(maxsize=64)
 def h2_request(fields, peer=""):
-    """Make the Request of a head.
+    """Make the Request of a head; a client's are alike, so the last are kept.
 
     >>> request = h2_request(((":method", "GET"), (":scheme", "http"),
     ...                       (":path", "/f?x"), (":authority", "a")))
@@ -16039,6 +16074,7 @@ class PlainExchange:
         self.door, self.request, self.limit = door, request, limit
         self.refusal, self.held, self.size = refusal, bytearray(), 0
         self.off = False            # Its client has called it off.
+        self.endless = False        # It does not end by itself.
 
     def hear(self, data, ended):
         self.size += len(data)
@@ -16127,14 +16163,14 @@ class GrpcExchange:
     """A remote call, from its head to its answer.
 
     >>> echo = GrpcMethod("unary", lambda exchange, message: [message])
-    >>> exchange = GrpcExchange(echo, Request("POST", "/s/m"), 100, now=0.0)
+    >>> exchange = GrpcExchange(echo, Request("POST", "/s/m"), 100)
     >>> exchange.hear(bytes.fromhex("00 00000002 0801"), ended=True).body
     b'\\x00\\x00\\x00\\x00\\x02\\x08\\x01'
     """
 
-    def __init__(self, method, request, limit, now, door=None):
+    def __init__(self, method, request, limit, door=None):
         self.method, self.request, self.door = method, request, door
-        self.since, self.off = now, False
+        self.off, self.endless = False, method and method.form != "unary"
         self.waiting, self.begun, self.failure = [], False, None
         self.reader = GrpcMessages()
         try:
@@ -16251,24 +16287,22 @@ class GrpcExchange:
 # without being the end of his interest in the answers.
 
 
-def grpc_call(exchange, name, body):
-    """Make the Call of a remote call.
+@functools.lru_cache(maxsize=64)
+def grpc_pattern(request):
+    """Make a Call of a remote call's head; function and body are to come.
 
     Its metadata are the function's headers, as with tinyFaaS; what gRPC
     itself needs is not for the function.
 
-    >>> request = Request("POST", "/s/m", "", (
+    >>> grpc_pattern(Request("POST", "/s/m", "", (
     ...     ("host", "a"), ("te", "trailers"), ("lab", "x"),
-    ...     ("id-bin", "/w"), ("grpc-timeout", "2S")))
-    >>> exchange = GrpcExchange(GrpcMethod("unary", None), request, 100, 0.0)
-    >>> call = grpc_call(exchange, "f", b"")
-    >>> call.fn, call.headers, call.timeout
-    ('f', {'Authority': 'a', 'Lab': 'x', 'Id-Bin': '/w=='}, 2)
+    ...     ("id-bin", "/w"), ("grpc-timeout", "2S")))).headers
+    {'Authority': 'a', 'Lab': 'x', 'Id-Bin': '/w=='}
 
     Errors: GrpcError, for a -bin that is no base64.
     """
     fields = []
-    for key, value in exchange.request.fields:
+    for key, value in request.fields:
         if key == "host":
             key = "authority"
         elif key.endswith("-bin"):      # Not every reader takes it unpadded.
@@ -16276,13 +16310,23 @@ def grpc_call(exchange, name, body):
                              for one in value.split(","))
         if not key.startswith("grpc-"):
             fields.append((key, value))
-    call = call_of(exchange.request._replace(
-        path="/", fields=tuple(fields), body=body), name)
-    if exchange.timeout is not None and (
-            not call.timeout or exchange.timeout < call.timeout):
-        call = call._replace(timeout=exchange.timeout)
-    return call._replace(trigger="grpc", gone=exchange.is_off,
-                         called_off=exchange.is_off)
+    return call_of(request._replace(path="/", fields=tuple(fields)),
+                   "")._replace(trigger="grpc")
+
+
+def grpc_call(exchange, name, body):
+    """Make the Call of a remote call.
+
+    >>> request = Request("POST", "/s/m", "", (("grpc-timeout", "2S"),))
+    >>> exchange = GrpcExchange(GrpcMethod("unary", None), request, 100)
+    >>> grpc_call(exchange, "f", b"hi")[:3], exchange.timeout
+    (('f', b'hi', {}), 2)
+    """
+    call = grpc_pattern(exchange.request)
+    wanted = [time for time in (call.timeout, exchange.timeout) if time]
+    return call._replace(
+        fn=name, body=body, timeout=min(wanted, default=0.0),
+        gone=exchange.is_off, called_off=exchange.is_off)
 
 
 # tinyFaaS said UNKNOWN to all that failed, and OK to a function that raised,
@@ -16434,6 +16478,7 @@ QUEUED = 64 << 10           # bytes of an answer that wait for the client's
 GATHERED = 32 << 20         # bytes of bodies that a connection may have
                             # begun: five of the largest
 WAITING = 64 << 20          # bytes of answers that one may leave untaken
+HESITATION = 10             # ms for a client to speak first; all do
 TICK = 5.0                  # s between two looks at the clock
 STOPPING = 1.0              # s for a client to see our last words, at the end
 
@@ -16523,14 +16568,18 @@ class H2Link:
 
     def run(self):
         """Serve until the core has ended, or the client has."""
-        self.flush()
+        # Who speaks HTTP/1.1 can be told so only while we have not spoken.
+        ear = select.poll()
+        ear.register(self.client, select.POLLIN)
+        if not ear.poll(HESITATION):
+            self.flush()
         while self.core.closed is None and (data := self.hear()) is not None:
             now = time.monotonic()
             with self.turn:
                 events = (self.core.receive(data, now) if data else
                           self.core.check(now)) or []
                 tasks = [task for event in events
-                         if (task := self.attend(event, now))]
+                         if (task := self.attend(event))]
                 self.room.notify_all()
             for task in tasks:
                 self.begin(*task)
@@ -16551,12 +16600,12 @@ class H2Link:
         except BlockingIOError:     # the kernel's word for a timeout
             return b""
 
-    def attend(self, event, now):
+    def attend(self, event):
         """Tell an exchange what came; give the task that follows, if any."""
         stream = event.stream
         if event.what == "headers":
             self.exchanges[stream] = self.server.exchange(
-                event.fields, self.peer, now)
+                tuple(event.fields), self.peer)
         exchange = self.exchanges.get(stream)
         if exchange is None:
             return None
@@ -16703,7 +16752,7 @@ class H2Link:
         """Take no new stream; those that are open may come to their end."""
         with self.turn:
             for stream, exchange in list(self.exchanges.items()):
-                if exchange.begun:      # A stream of messages has no end.
+                if exchange.endless:
                     self.write(stream, exchange.finish(
                         "UNAVAILABLE", "the platform is stopping"))
             self.core.shut_down()
@@ -16732,13 +16781,13 @@ class H2Server(HttpServer):
         self.limit, self.crew, self.links = limit, crew, set()
         super().start(door, None)
 
-    def exchange(self, fields, peer, now):
+    def exchange(self, fields, peer):
         """Make the Exchange that a head asks for."""
         request = h2_request(fields, peer)
         method = GRPC_METHODS.get(request.path)
         grpc = GRPC_TYPE.fullmatch(request.get("content-type"))
         if grpc and request.method == "POST":
-            return GrpcExchange(method, request, GRPC_MOST, now, self.door)
+            return GrpcExchange(method, request, GRPC_MOST, self.door)
         refusal = None
         if method and request.method != "POST":
             refusal = text_response("this path takes POST\n", 405,

@@ -10,6 +10,7 @@ another has left behind: server(home=faas.home).
 """
 
 import base64
+import contextlib
 import http.client
 import io
 import json
@@ -197,17 +198,13 @@ def go_cache(tmp_path_factory):
         del os.environ["GOCACHE"]
 
 
-@pytest.fixture
-def server(tmp_path):
-    """Start servers: server(*flags, home=None, env=None) -> Server.
-
-    A wait for which the book has ten seconds may be made shorter:
-    server(changes=["faas.DRAIN = 1.0"]).
-    """
+@contextlib.contextmanager
+def servers(folder):
+    """Start servers in a folder; all must end well, and with the block."""
     started = []
 
     def start(*flags, home=None, env=None, changes=()):
-        home = home or tmp_path / f"server-{len(started)}"
+        home = home or folder / f"server-{len(started)}"
         faas = Server(home, flags, env, *changes)
         started.append(faas)
         faas.wait_until_ready()
@@ -224,6 +221,24 @@ def server(tmp_path):
     for faas in started:        # What no chapter foresaw ends in a traceback.
         if faas.home.exists():      # A test may have moved it.
             assert "Traceback (most recent" not in faas.output, faas.output
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Start servers: server(*flags, home=None, env=None) -> Server.
+
+    A wait for which the book has ten seconds may be made shorter:
+    server(changes=["faas.DRAIN = 1.0"]).
+    """
+    with servers(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_server(tmp_path_factory):
+    """The same, for what all tests of a file may share."""
+    with servers(tmp_path_factory.mktemp("servers")) as start:
+        yield start
 
 
 # The peers of the doors --------------------------------------------------

@@ -55,7 +55,7 @@ def frame(kind, flags=0, stream=0, payload=b""):
     """Make any frame (RFC 9113, 4.1).
 
     >>> frame(PING, ACK, 0, b"12345678").hex(" ", 4)
-    '000008 06010000 00003132 33343536 3738'
+    '00 00080601 00000000 31323334 35363738'
     """
     return (len(payload).to_bytes(3, "big") + bytes([kind, flags])
             + stream.to_bytes(4, "big") + payload)

@@ -16,10 +16,10 @@ from conftest import eventually
 from faas import (BUILTINS, HOST_FUNCTIONS, MAX_DETAIL, MAX_REDIRECTS, PURE,
                   TONGUES, Call, Counters, Deadline, FaasError, Function, Gate,
                   Host, Item, Limits, Platform, Result, Run, Stream, Trace,
-                  call_headers, checked_env, checked_status, clean_headers,
-                  deadline_of, details_of, family, fetch, find_tip, find_tool,
-                  guess_type, log_text, mask_body, mask_members, result_of,
-                  story_of, web_request, whole)
+                  call_headers, checked_env, checked_status, children,
+                  clean_headers, deadline_of, details_of, family, fetch,
+                  find_tip, find_tool, guess_type, log_text, mask_body,
+                  mask_members, result_of, story_of, web_request, whole)
 
 
 def soon(seconds=20.0):
@@ -1848,3 +1848,77 @@ def test_a_call_of_a_deleted_function_changes_nothing_of_its_successor(
         said = late.result(timeout=30)
     assert b"second" not in said.body and b"of the dead" not in said.body
     assert platform.find("x").fn.env == {"SECRET": "second's own"}
+
+
+# A caller who has called it off, and watchers: 8.1, 8.7 -----------------------
+
+CALLED_OFF = "its caller has called it off"
+
+
+def below(platform):
+    """List the processes that functions have started."""
+    return [pid for nursery in children(os.getpid())
+            for pid in family(nursery)[1:]]
+
+
+@pytest.mark.parametrize("files", [
+    bundle("""
+        import time
+        def fn(input):
+            open(input, 'w').close()
+            time.sleep(1000)"""),
+    shell('read name; touch "$name"; sleep 1000')])
+def test_a_call_that_is_called_off_ends_its_process(platform, tmp_path, files):
+    one, off = platform(), threading.Event()
+    one.deploy("slow", files)
+    mark = tmp_path / "mark"
+    calls = Calls(one, Call("slow", str(mark).encode(),
+                            called_off=off.is_set))
+    eventually(mark.exists)
+    running = below(one)
+    assert running
+    off.set()
+    result, = calls.wait()
+    assert (result.kind, result.sentence) == ("unavailable", CALLED_OFF)
+    eventually(lambda: not [pid for pid in running
+                            if os.path.exists(f"/proc/{pid}")])
+
+
+def test_a_call_that_is_called_off_leaves_the_queue(platform, tmp_path):
+    one, off = platform(concurrency=1, queue=1), threading.Event()
+    one.deploy("waits", shell(
+        f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"))
+    first = Calls(one, Call("waits"))
+    gate = one.find("waits").gate
+    eventually(lambda: gate.inside == 1)
+    second = Calls(one, Call("waits", called_off=off.is_set))
+    eventually(lambda: len(gate.queue) == 1)
+    off.set()
+    assert second.wait()[0].sentence == CALLED_OFF
+    assert len(gate.queue) == 0
+    (tmp_path / "go").touch()
+    assert first.wait()[0].kind == "ok"
+
+
+def test_a_call_that_was_called_off_before_it_began_costs_no_worker(platform):
+    one = platform()
+    one.deploy("echo", bundle("def fn(input): return input"))
+    before = below(one)
+    result = one.invoke(Call("echo", b"hi", called_off=lambda: True))
+    assert (result.kind, result.sentence) == ("unavailable", CALLED_OFF)
+    assert below(one) == before
+    assert one.invoke(Call("echo", b"hi")).start == "warm"
+
+
+def test_watchers_hear_of_good_answers_and_of_the_end(platform):
+    one, heard = platform(), []
+    one.watchers.append(lambda name, result: heard.append(
+        (name, result and result.body)))
+    one.deploy("half", bundle("def fn(input): return 1 / len(input)"))
+    one.invoke(Call("half", b"ab"))
+    one.invoke(Call("half", b""))               # fails: nobody is told
+    one.invoke(Call("nobody", b"ab"))
+    one.invoke_later(Call("half", b"abcd"))
+    eventually(lambda: len(heard) == 2)
+    one.delete("half")
+    assert heard == [("half", b"0.5"), ("half", b"0.25"), ("half", None)]

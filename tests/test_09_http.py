@@ -1349,10 +1349,10 @@ def test_a_stop_waits_for_an_answer_that_is_still_coming(listening):
         assert not drained.is_alive() and not server.connections
 
 
-@pytest.fixture
-def shout(server):
+@pytest.fixture(scope="module")
+def shout(module_server):
     """A server with a function that answers in capitals."""
-    faas = server("--limit", "body=100000")
+    faas = module_server("--limit", "body=100000")
     script(faas, "shout", "tr a-z A-Z")
     return faas
 
@@ -1393,13 +1393,14 @@ def test_good_requests_before_a_bad_one_are_answered(shout):
 
 
 def test_a_refused_request_is_the_last_one_of_its_connection(shout):
+    script(shout, "unheard", "cat")
     with connect(shout.url) as (line, answers):
         line.sendall(head("Content-Length: 6", "Transfer-Encoding: chunked",
-                          first="POST /shout HTTP/1.1") + b"0\r\n\r\n"
-                     + post("/shout", b"smuggled"))
+                          first="POST /unheard HTTP/1.1") + b"0\r\n\r\n"
+                     + post("/unheard", b"smuggled"))
         assert answer_of(answers)[0] == 400
         assert answers.read() == b""
-    assert not (shout.logs / "shout.log").exists()
+    assert not (shout.logs / "unheard.log").exists()
 
 
 def test_head_has_the_headers_of_get_and_no_body(shout):
@@ -1482,7 +1483,9 @@ LABEL = r'[a-z_]+="[^"\\\n]*"'
 METRIC = re.compile(rf"([a-z_]+)\{{({LABEL}(?:,{LABEL})*)\}} ([0-9.]+)")
 
 
-def test_metrics_are_prometheus_text(shout):
+def test_metrics_are_prometheus_text(server):
+    shout = server()
+    script(shout, "shout", "tr a-z A-Z")
     shout.upload("echo", {"fn.py": "def fn(input): return input"})
     for path in "/shout", "/echo", "/shout", "/nobody":
         shout.post(path, b"hi")

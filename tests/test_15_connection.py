@@ -206,6 +206,9 @@ BAD_REQUESTS = {
     "8.3.1 a blank in the method": changed(":method", "GET /"),
     "8.3.1 a user": changed(":authority", "me@a"),
     "8.3.1 a path in the authority": changed(":authority", "a/b"),
+    "8.3.1 a user in the host": [*without(":authority"), ("host", "me@a")],
+    "8.3.1 a blank in the host": [*without(":authority"), ("host", "a b")],
+    "8.3.1 a blank in the authority": changed(":authority", "a /"),
     "8.3.1 another host": [*GET, ("host", "b")],
     "8.3.1 two hosts": [*without(":authority"), ("host", "a"),
                         ("host", "b")],
@@ -1119,14 +1122,16 @@ def test_the_last_data_of_a_request_do_not_reopen_its_window():
 
 def test_more_than_a_window_is_an_error():
     """We give back at once, so that only a fault of ours would show it."""
-    connection = asked(OPEN)
-    connection.streams[1].room = 10
-    connection.receive(data(1, bytes(11), 0), 0.0)
-    assert resets(sent(connection)) == [(1, FLOW)]
-    connection = asked(OPEN)
-    connection.room = 10
-    connection.receive(data(1, bytes(11), 0), 0.0)
-    assert connection.closed == FLOW
+    for size, errors in (10, []), (11, [(1, FLOW)]):
+        connection = asked(OPEN)
+        connection.streams[1].room = 10
+        connection.receive(data(1, bytes(size), 0), 0.0)
+        assert resets(sent(connection)) == errors
+    for size, closed in (10, None), (11, FLOW):
+        connection = asked(OPEN)
+        connection.room = 10
+        connection.receive(data(1, bytes(size), 0), 0.0)
+        assert connection.closed == closed
 
 
 # Time

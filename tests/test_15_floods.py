@@ -26,7 +26,8 @@ from h2_client import (
     continuation, data, frame, goaway, headers, octets, ping, priority,
     rst_stream, settings, string, window_update)
 
-GROWTH = 16 << 20           # bytes of memory that an attack may leave behind
+GROWTH = 24 << 20           # bytes of memory that an attack may leave behind
+DRIFT = 6 << 20             # the same, for 40,000 broken requests: 150 each
 
 
 def to(name, method="POST"):
@@ -53,22 +54,28 @@ class Device:
         self.socket.close()
 
     def ask(self, code, rest=b""):
-        """Send a CON under a fresh id, which is its token, too; give the
-        answer, in the ACK or on its own, or the RST (RFC 7252, 5.2)."""
+        """Send a CON under a fresh id, which is its token, too."""
         self.mid = self.mid % 65_535 + 1
         mid = self.mid.to_bytes(2, "big")
-        message = (bytes([0x42, code]) + mid + mid if code else
-                   bytes([0x40, code]) + mid) + rest
+        token = mid if code else b""
         for _ in range(20):
-            self.socket.send(message)
+            self.socket.send(bytes([0x40 + len(token), code]) + mid + token
+                             + rest)
             with contextlib.suppress(TimeoutError):
-                while (answer := self.socket.recv(2048)):
-                    if answer[4:6] == mid and answer[1] or (
-                            answer[:4] == b"\x70\0" + mid):
-                        if answer[0] >> 4 == 4:     # a CON: it is thanked for
-                            self.socket.send(b"\x60\0" + answer[2:4])
-                        return answer
+                return self.hear(mid)
         raise AssertionError("CoAP is not answered any more")
+
+    def hear(self, mid):
+        """Wait for the answer, in the ACK or on its own, or for the RST
+        (RFC 7252, 5.2)."""
+        while True:
+            answer = self.socket.recv(2048)
+            if answer[:4] == b"\x70\0" + mid:
+                return answer
+            if answer[1] and answer[4:6] == mid:
+                if answer[0] >> 4 == 4:         # a CON, which wants an ACK
+                    self.socket.send(b"\x60\0" + answer[2:4])
+                return answer
 
     def ping(self):
         """What was sent before has been looked at: the port is a queue."""
@@ -128,7 +135,7 @@ def opened(tmp_path_factory, *changes):
 
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory):
-    with opened(tmp_path_factory, "faas.H2_WAITING = 4 << 20") as doors:
+    with opened(tmp_path_factory, "faas.WAITING = 4 << 20") as doors:
         yield doors
 
 
@@ -306,7 +313,7 @@ def test_a_client_that_never_reads_holds_nobody_up(doors):
         peer.send(window_update(0, MOST - 65_535),
                   streams(16, lambda stream: headers(stream, to("large"))))
         eventually(lambda: doors.calls_of("large") > 0)
-        eventually(lambda: doors.calls_of("large") == 0)
+        eventually(lambda: doors.calls_of("large") == 0, seconds=60)
 
 
 HALVES = {
@@ -362,11 +369,11 @@ def test_a_client_that_never_reads_is_left(hasty):
         assert its
         peer.send(window_update(0, MOST - 65_535),
                   streams(16, lambda stream: headers(stream, to("large"))))
-        eventually(lambda: not its & hasty.sockets())
+        eventually(lambda: not its & hasty.sockets(), seconds=60)
 
 
 def test_answers_for_which_there_is_no_window_are_bounded(doors):
-    """Four of 1 MB may wait here, and what was under way with the fourth."""
+    """Of 1 MB each, four may wait here; the others become a sentence."""
     with attacker(doors, (INITIAL_WINDOW_SIZE, 0)) as peer:
         peer.send(streams(16, lambda stream: headers(stream, to("large"))))
         asked = range(1, 32, 2)
@@ -377,7 +384,7 @@ def test_answers_for_which_there_is_no_window_are_bounded(doors):
         peer.send(window_update(0, MOST - 65_535),
                   settings((INITIAL_WINDOW_SIZE, MOST)))
         came = sum(len(peer.answer(stream).body) for stream in asked)
-        assert 4 << 20 <= came <= 8 << 20
+        assert 4 << 20 <= came < 5 << 20
 
 
 # Broken bytes: what a client may send whose memory fails, or who means harm
@@ -524,7 +531,7 @@ def test_50_000_broken_requests_do_no_harm(standing):
                     for stream in range(1, 129, 2)])
             neighbour.be_served()
             memory.append(standing.memory())
-    assert memory[-1] - memory[9] < GROWTH, memory
+    assert memory[-1] - memory[9] < DRIFT, memory
     standing.check()
 
 
@@ -538,5 +545,5 @@ def test_50_000_broken_datagrams_do_no_harm(standing):
                 neighbour.device.ping()     # which has waited behind them
             neighbour.be_served()
             memory.append(standing.memory())
-    assert memory[-1] - memory[9] < GROWTH, memory
+    assert memory[-1] - memory[9] < DRIFT, memory
     standing.check()

@@ -2,13 +2,13 @@
 
 The 147 cases of h2spec's strict mode, by its numbers and titles, each a few
 frames and what must come back. To run one: -k "http2/6.5.3/2". Sections are
-those of RFC 9113 where no other RFC is named; h2spec's numbers are those of
-RFC 7540, which it replaced.
+those of RFC 9113 where no other RFC is named, and so are the sentences, less
+their references; h2spec's numbers are those of RFC 7540, which it replaced.
 
 h2spec is content with any of several ends. Here a connection error is a
 GOAWAY that carries the code of the RFC, and then the end of the connection;
 a stream error is a RST_STREAM with that code on a connection that lives on,
-or a connection error of that code (5.4.2 leaves the choice). That nothing
+or a connection error of that code (5.4.1 leaves the choice). That nothing
 happens is shown by a PING that comes back, not by waiting.
 """
 
@@ -175,7 +175,8 @@ def get_with(more, before=b""):
 
 
 GENERIC = [
-    # "In HTTP/2, each endpoint is required to send a connection preface."
+    # "In HTTP/2, each endpoint is required to send a connection preface as a
+    # final confirmation of the protocol in use."
     case("generic/1/1", "Sends a client connection preface", "3.4",
          PREFACE + settings(), greeted, acknowledged, greeted=False),
 
@@ -657,7 +658,7 @@ CASES = GENERIC + HTTP2 + HPACK
 @pytest.fixture(scope="module")
 def door(tmp_path_factory):
     """The port of one server for all cases: none may leave it the worse."""
-    faas = Server(tmp_path_factory.mktemp("h2spec"), ["--grpc-port", "0"], {})
+    faas = Server(tmp_path_factory.mktemp("h2spec"), [], {})
     try:
         faas.wait_until_ready()
         yield faas.grpc_port
@@ -667,12 +668,12 @@ def door(tmp_path_factory):
         faas.kill()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.number)
-def test_the_server_does_what_the_rfc_says(door, case):
+@pytest.mark.parametrize("each", CASES, ids=lambda each: each.number)
+def test_the_server_does_what_the_rfc_says(door, each):
     with Peer(door) as peer:
-        if case.greeted:
+        if each.greeted:
             peer.handshake()
-        for step in case.steps:
+        for step in each.steps:
             if isinstance(step, bytes):
                 peer.send(step)
             else:
@@ -680,12 +681,12 @@ def test_the_server_does_what_the_rfc_says(door, case):
 
 
 def test_the_cases_are_all_147():
-    assert len({case.number for case in CASES}) == len(CASES) == 147
+    assert len({each.number for each in CASES}) == len(CASES) == 147
 
 
 def test_the_cases_are_those_of_the_vectors():
     if not VECTORS.exists():
         pytest.skip(f"the list of h2spec's cases is not at {VECTORS}")
     theirs = json.loads(VECTORS.read_text("utf-8"))["cases"]
-    assert [(case.number, case.title) for case in CASES] == [
-        (case["id"], case["title"]) for case in theirs]
+    assert [(each.number, each.title) for each in CASES] == [
+        (each["id"], each["title"]) for each in theirs]

@@ -501,6 +501,16 @@ def test_the_table_of_limits_is_that_of_the_code():
     assert found == faas.Limits()._asdict()
 
 
+def test_the_limits_of_the_doors_are_those_of_the_code():
+    rows = table("security.md", "Constant", "Value", "What it bounds")
+    units = {"s": 1, "bytes": 1, "KB": 1 << 10, "MB": 1 << 20, "": 1}
+    told = {}
+    for name, value, _ in rows:
+        number, _, unit = value.partition(" ")
+        told[name] = int(number) * units[unit]
+    assert told and told == {name: getattr(faas, name) for name in told}
+
+
 def test_the_command_line_is_that_of_the_code():
     """Each command has a row, and each option but --help."""
     page = (ROOT / "docs" / "command-line.md").read_text("utf-8")

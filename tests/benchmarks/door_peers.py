@@ -31,7 +31,7 @@ ANSWER = b"\x0a" + bytes([len(BODY)]) + BODY
 
 # POST /echo, confirmable, with a token of 2 bytes: around message id and token
 COAP_HEAD, COAP_TAIL = b"\x42\x02", b"\xb4echo\xff" + BODY
-COAP_CHANGED = 0x44             # 2.04
+COAP_CHANGED, COAP_ACK = 0x44, b"\x60\x00"     # 2.04; an empty one
 
 
 # Servers ---------------------------------------------------------------------
@@ -164,24 +164,35 @@ def by_socket():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:
             line.connect(("127.0.0.1", port))
             line.settimeout(5)
-            begun = time.perf_counter()
-            number, answers = int(begun * 1e3) & 0xffff, 0
-            under_way = set()
-            while time.perf_counter() < begun + seconds or under_way:
-                while (len(under_way) < window
-                       and time.perf_counter() < begun + seconds):
-                    number = (number + 1) & 0xffff
-                    mark = number.to_bytes(2, "big")
-                    line.send(COAP_HEAD + mark + mark + COAP_TAIL)
-                    under_way.add(mark)
-                answer = line.recv(2048)
-                under_way.remove(answer[4:6])
-                if answer[1] != COAP_CHANGED or not answer.endswith(BODY):
-                    raise ValueError(f"a wrong answer: {answer[:80]!r}")
-                answers += 1
-            return {"answers": answers,
-                    "rate": answers / (time.perf_counter() - begun)}
+            return exchange(line, window, seconds)
     return ask
+
+
+def exchange(line, window, seconds):
+    """Ask for so long, and then wait for what is under way."""
+    now = begun = time.perf_counter()
+    number, answers, under_way = int(begun * 1e3) & 0xffff, 0, set()
+    while now < begun + seconds or under_way:
+        while len(under_way) < window and now < begun + seconds:
+            number = (number + 1) & 0xffff
+            mark = number.to_bytes(2, "big")
+            line.send(COAP_HEAD + mark + mark + COAP_TAIL)
+            under_way.add(mark)
+        under_way.remove(hear(line))
+        answers, now = answers + 1, time.perf_counter()
+    return {"answers": answers, "rate": answers / (now - begun)}
+
+
+def hear(line):
+    """Wait for the next answer; give its token."""
+    answer = line.recv(2048)
+    while len(answer) == 4:         # A promise: the answer comes by itself.
+        answer = line.recv(2048)
+    if answer[0] & 0x30 == 0:       # Then it is to be confirmed.
+        line.send(COAP_ACK + answer[2:4])
+    if answer[1] != COAP_CHANGED or not answer.endswith(BODY):
+        raise ValueError(f"a wrong answer: {answer[:80]!r}")
+    return answer[4:6]
 
 
 def obey(ask):
