@@ -9326,7 +9326,8 @@ class HttpServer:
         family_of = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self.listener = socket.create_server(
-                (host, port), family=family_of, backlog=1024)
+                (host, port), family=family_of, backlog=1024,
+                dualstack_ipv6=host == "::")
         except OSError as error:
             raise FaasError("unavailable", f"port {port} on {host} cannot be "
                             f"listened to: {error.strerror}") from None
@@ -11893,9 +11894,10 @@ COAP_OPTIONS = {
     292: CoapOption("Request-Tag", "opaque", 0, 8, True),   # RFC 9175
 }
 
-(COAP_ETAG, COAP_OBSERVE, COAP_PATH, COAP_MAX_AGE, COAP_QUERY, COAP_BLOCK2,
- COAP_BLOCK1, COAP_SIZE2, COAP_PROXY_URI, COAP_PROXY_SCHEME, COAP_SIZE1) = (
-    4, 6, 11, 14, 15, 23, 27, 28, 35, 39, 60)
+(COAP_ETAG, COAP_OBSERVE, COAP_PATH, COAP_CONTENT_FORMAT, COAP_MAX_AGE,
+ COAP_QUERY, COAP_ACCEPT, COAP_BLOCK2, COAP_BLOCK1, COAP_SIZE2, COAP_PROXY_URI,
+ COAP_PROXY_SCHEME, COAP_SIZE1) = (
+    4, 6, 11, 12, 14, 15, 17, 23, 27, 28, 35, 39, 60)
 
 
 class CoapRefusal(Exception):
@@ -12014,18 +12016,19 @@ def coap_question(message, but=()):
     (RFC 7959, 2.4, 2.5): code and options, without the Block options, those
     that the number marks as no key, and those in `but`. Observe is about the
     future (RFC 7641, 2), and an ETag about a past answer; neither belongs to
-    the question.
+    the question. It is kept as a hash, for options can have 60 kB; Python's
+    has a secret of the process in it (PEP 456).
 
     >>> first = CoapMessage(0, 1, 7, b"a", ((11, b"f"), (23, b"\\x06")))
     >>> later = CoapMessage(0, 1, 8, b"b", ((11, b"f"), (23, b"\\x16")))
     >>> coap_question(first) == coap_question(later)
     True
     """
-    return (message.code, *(
+    return hash((message.code, *(
         option for option in message.options
         if option[0] & 0x1e != 0x1c and option[0] not in but
         and option[0] not in (COAP_ETAG, COAP_OBSERVE, COAP_BLOCK1,
-                              COAP_BLOCK2)))
+                              COAP_BLOCK2))))
 
 
 # 14.3 Memory ----------------------------------------------------------------
@@ -12273,6 +12276,7 @@ COAP_UPLOADS = 1024             # bodies that are on their way up
 COAP_UPLOADED = 16 << 20        # bytes of them: two as large as Limits.body
 COAP_STALL = 4.0                # s of silence, after which one gives way if
                                 # there are too many: a block and a repetition
+COAP_SHARE = COAP_UPLOADED // COAP_UPLOADS      # what even a small one counts
 
 
 def coap_too_large(most):
@@ -12342,14 +12346,29 @@ with block 0
         self.bytes -= len(upload.body) if upload else 0
 
     def make_room(self, key, now):
-        """Drop what stands still if there is too much; or refuse `key`."""
+        """Drop what stands still, or one peer's; else refuse `key`."""
         while len(self.bodies) > COAP_UPLOADS or self.bytes > COAP_UPLOADED:
             oldest = next(iter(self.bodies))
             if now - self.bodies[oldest].since < COAP_STALL:
+                oldest = self.oldest_of_the_greedy(key[0])
+            if oldest is None:
                 self.drop(key)
                 raise CoapRefusal("5.03", "too many bodies are on their way "
                                   "up", ((COAP_MAX_AGE, b"\x0a"),))
             self.drop(oldest)
+
+    def oldest_of_the_greedy(self, peer):
+        """Give the oldest body of whoever has most, if that is far more.
+
+        Else one peer that begins bodies and ends none keeps all others out.
+        """
+        room = collections.Counter()
+        for (owner, *_), upload in self.bodies.items():
+            room[owner] += COAP_SHARE + len(upload.body)
+        greedy, most = room.most_common(1)[0]
+        if most < 2 * room[peer]:
+            return None
+        return next(key for key in self.bodies if key[0] == greedy)
 
     def sweep(self, now):
         """Drop what will not be finished any more; tell if any is left."""
@@ -12534,13 +12553,14 @@ class CoapObserver:
     #    con        the notification that it has not acknowledged yet
     #    next       the newest representation, if that is a later one
     #    hold       until when it may be fetching blocks; None if it is not
+    #    format     of the first answer, and so of all (RFC 7641, 4.2)
 
-    __slots__ = ("name", "peer", "token", "question", "block", "mid", "con",
-                 "next", "hold")
+    __slots__ = ("name", "peer", "token", "question", "block", "format", "mid",
+                 "con", "next", "hold")
 
-    def __init__(self, name, peer, token, question, block):
+    def __init__(self, name, peer, token, question, block, format=None):
         self.name, self.peer, self.token = name, peer, token
-        self.question, self.block = question, block
+        self.question, self.block, self.format = question, block, format
         self.mid = self.con = self.next = self.hold = None
 
     def ready(self, now):
@@ -12988,7 +13008,8 @@ class CoapEndpoint:
         if name is None or whole.code >> 5 != 2:
             return None
         observer = CoapObserver(name, peer, message.token,
-                                coap_question(message), exchange.block2)
+                                coap_question(message), exchange.block2,
+                                dict(whole.options).get(COAP_CONTENT_FORMAT))
         return observer if self.observers.add(observer) else None
 
     def refuse(self, exchange, no, now):
@@ -13063,12 +13084,17 @@ class CoapEndpoint:
     def notify(self, name, code, payload, options, now):
         """Tell all observers of a name what it has answered now.
 
-        An error ends the observation (RFC 7641, 4.2).
+        An error ends the observation, and so does another Content-Format
+        than that of the first answer (RFC 7641, 4.2).
         """
         whole = CoapRepresentation(coap_code(code), bytes(payload), options)
         if whole.code >> 5 != 2:
             return self.forget_observers(name, code, now, whole.payload)
+        form = dict(options).get(COAP_CONTENT_FORMAT)
         for observer in self.observers.of(name):
+            if form != observer.format:
+                self.dismiss(observer, "4.06", now)
+                continue
             observer.next = whole
             if observer.ready(now) and not observer.con:
                 self.tell(observer, now)
@@ -13095,15 +13121,18 @@ class CoapEndpoint:
 
     def forget_observers(self, name, code, now, payload=b""):
         """End all observations of a name, and tell the observers why."""
-        whole = CoapRepresentation(coap_code(code), payload, ())
         for observer in self.observers.of(name):
-            peer, kind = observer.peer, self.kind_of_ours()
-            self.forget_observer(peer, observer.token)
-            mid = self.new_mid(peer)
-            data = coap_encode(CoapMessage(kind, whole.code, mid,
-                                           observer.token, (), whole.payload))
-            self.remember(kind, mid, data, peer, now, None)
-            self.send(peer, data, now)
+            self.dismiss(observer, code, now, payload)
+
+    def dismiss(self, observer, code, now, payload=b""):
+        """End one observation with a last word."""
+        peer, kind = observer.peer, self.kind_of_ours()
+        self.forget_observer(peer, observer.token)
+        mid = self.new_mid(peer)
+        data = coap_encode(CoapMessage(kind, coap_code(code), mid,
+                                       observer.token, (), payload))
+        self.remember(kind, mid, data, peer, now, None)
+        self.send(peer, data, now)
 
     def forget_observer(self, peer, token):
         """End one observation, without a word."""
@@ -13168,7 +13197,8 @@ class CoapEndpoint:
 #                                     diagnostic payload (RFC 7252, 5.5.2)
 #
 # An answer is fresh for 60 s where nothing else is said (5.10.5), and a cache
-# on the way would then answer in the function's place. So Max-Age is 0.
+# on the way would then answer in the function's place. So Max-Age is 0, of a
+# failure too: the next call may be better.
 
 COAP_GOOD = {"GET": "2.05", "FETCH": "2.05", "POST": "2.04", "PUT": "2.04",
              "DELETE": "2.02"}
@@ -13181,7 +13211,6 @@ COAP_TYPES = {0: "text/plain; charset=utf-8", 40: "application/link-format",
 
 MAX_DIAGNOSTIC = 512        # bytes: a sentence, in one datagram
 
-COAP_CONTENT_FORMAT, COAP_ACCEPT = 12, 17           # RFC 7252, 5.10
 
 
 class CoapAnswer(typing.NamedTuple):
@@ -13242,7 +13271,7 @@ def coap_refusal(error):
     later = error.kind in ("busy", "unavailable")
     return CoapAnswer(KINDS[error.kind].coap,
                       said.decode("utf-8", "ignore").encode(),
-                      ((COAP_MAX_AGE, b"\1"),) if later else ())
+                      ((COAP_MAX_AGE, b"\1" if later else b""),))
 
 
 def coap_answer(result, method="GET", accept=None):
@@ -13260,7 +13289,7 @@ def coap_answer(result, method="GET", accept=None):
         (COAP_CONTENT_FORMAT, coap_uint(number)),)
     if result.status >= 400:            # It says itself that it failed.
         code = KINDS[kind_of(result.status)].coap
-        return CoapAnswer(code, result.body, form)
+        return CoapAnswer(code, result.body, (*form, (COAP_MAX_AGE, b"")))
     if accept is not None and accept != number:
         return CoapAnswer("4.06", b"the answer is of another format")
     return CoapAnswer(COAP_GOOD[method], result.body,
@@ -13345,8 +13374,16 @@ def coap_respond(platform, request):
 # The last one who listens begins another before it makes a call. Where that
 # cannot be, it refuses the call: somebody has to hear the ACKs.
 
-COAP_READERS = 1000         # threads; MAX_CONNECTIONS has the reason
+COAP_READERS = 500          # threads: three functions' 16 calls that run and
+                            # 128 that wait (2.3), and some to refuse the rest
 COAP_SPARE = 8              # that may listen while there is nothing to hear
+# An answer has to come from the address that was asked (RFC 7252, 5.3.2), or
+# its client throws it away. A socket that listens on all addresses does not
+# know which one that was, unless the kernel is asked to tell (ip(7), ipv6(7)):
+
+WHERE = {socket.AF_INET: (socket.IPPROTO_IP, 8),        # IP_PKTINFO
+         socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)}
+
 COAP_BUFFER = 1 << 20       # bytes; a burst waits in the kernel's memory
 
 MISTAKE = ("the platform made a mistake; its error output has the "
@@ -13375,17 +13412,21 @@ class CoapServer:
 
     def __init__(self, host, port):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.wild = host in ("0.0.0.0", "::")
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF,
                                    COAP_BUFFER)
+            if self.wild:
+                self.socket.setsockopt(*WHERE[family], 1)
             self.socket.bind((host, port))
         except OSError as error:
             self.socket.close()
             raise FaasError("unavailable", f"the UDP port {port} on {host} "
                             f"cannot be had: {error.strerror}") from None
         self.host, self.port = host, self.socket.getsockname()[1]
-        self.turn, self.closed, self.asleep = threading.Condition(), False, 0.0
+        self.stopping = self.closed = False
+        self.turn, self.asleep = threading.Condition(), 0.0
         self.readers = self.hearing = self.running = 0
         self.clock = threading.Thread(target=self.keep_time, name="coap",
                                       daemon=True)
@@ -13407,7 +13448,8 @@ class CoapServer:
         self.clock.start()
 
     def stop(self):
-        """From now on the platform refuses new calls; answers still go."""
+        """Refuse new calls; the answers of those that run still go."""
+        self.stopping = True
         self.platform.watchers.remove(self.announced)
 
     def drain(self, deadline):
@@ -13454,7 +13496,7 @@ class CoapServer:
         try:
             while not self.closed:
                 try:
-                    data, peer = self.socket.recvfrom(65536)
+                    data, peer = self.hear()
                 except OSError:
                     time.sleep(0.05)        # The network is down, perhaps.
                     continue
@@ -13463,6 +13505,13 @@ class CoapServer:
         finally:
             with self.turn:
                 self.readers -= 1
+
+    def hear(self):
+        """Wait for a datagram; its peer ends in `where`, if we are wild."""
+        if not self.wild:
+            return self.socket.recvfrom(65536)
+        data, where, _, peer = self.socket.recvmsg(65536, 64)
+        return data, (*(peer or ()), tuple(where))
 
     def attend(self, data, peer):
         """Answer what one datagram asks; True if enough others listen."""
@@ -13487,6 +13536,8 @@ class CoapServer:
         """Answer one request; what no chapter foresaw ends here."""
         key = None
         try:
+            if self.stopping:
+                raise FaasError("unavailable", "this door is closing")
             if not free:
                 raise FaasError("busy", "there are as many calls as this door "
                                 "has threads for")
@@ -13528,7 +13579,11 @@ class CoapServer:
         for peer, data in datagrams:
             # What cannot be sent was lost, and loss is foreseen.
             with contextlib.suppress(OSError):
-                self.socket.sendto(data, socket.MSG_DONTWAIT, peer)
+                if self.wild:
+                    self.socket.sendmsg([data], peer[-1], socket.MSG_DONTWAIT,
+                                        peer[:-1])
+                else:
+                    self.socket.sendto(data, socket.MSG_DONTWAIT, peer)
 
 
 # Try it ---------------------------------------------------------------------
@@ -16301,15 +16356,16 @@ def grpc_pattern(request):
 
     Errors: GrpcError, for a -bin that is no base64.
     """
-    fields = []
+    fields, binary = [], {}
     for key, value in request.fields:
-        if key == "host":
-            key = "authority"
-        elif key.endswith("-bin"):      # Not every reader takes it unpadded.
-            value = ",".join(base64.b64encode(grpc_binary(one)).decode()
-                             for one in value.split(","))
-        if not key.startswith("grpc-"):
-            fields.append((key, value))
+        if key.endswith("-bin"):        # Not every reader takes it unpadded,
+            padded = [base64.b64encode(grpc_binary(one)).decode()
+                      for one in value.split(",")]
+            binary[key] = ",".join([*filter(None, [binary.get(key)]),
+                                    *padded])       # nor with ", " inside.
+        elif not key.startswith("grpc-"):
+            fields.append(("authority" if key == "host" else key, value))
+    fields += binary.items()
     return call_of(request._replace(path="/", fields=tuple(fields)),
                    "")._replace(trigger="grpc")
 
@@ -16486,7 +16542,7 @@ STOPPING = 1.0              # s for a client to see our last words, at the end
 # A call is a task for another thread than the connection's. To start one takes
 # 60 us, half of what a warm call takes; so they stay, and wait for the next.
 
-MAX_CREW = 1000             # threads; MAX_CONNECTIONS has the reason
+MAX_CREW = 500              # threads; COAP_READERS has the reason
 
 
 class Crew:
@@ -17118,6 +17174,15 @@ class Doors(typing.NamedTuple):
         return [*self.http, *self.grpc, *self.coap]
 
 
+def has_ipv6():
+    """Tell whether this machine has ::1."""
+    with contextlib.suppress(OSError):
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::1", 0))
+            return True
+    return False
+
+
 def both_loopbacks(door, host, port):
     """Open a door on an address; on loopback, on that of IPv6 too.
 
@@ -17127,11 +17192,9 @@ def both_loopbacks(door, host, port):
     if port < 0:
         return []
     first = door(host, port)
-    try:
-        return [first, door("::1", first.port)] if host in (
-            "127.0.0.1", "localhost") else [first]
-    except FaasError:           # A machine may have no IPv6.
-        return [first]
+    if host in ("127.0.0.1", "localhost") and has_ipv6():
+        return [first, door("::1", first.port)]
+    return [first]
 
 
 def open_doors(args):

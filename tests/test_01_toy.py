@@ -133,11 +133,15 @@ BENIGN = {
 }
 
 
+@pytest.fixture(scope="module")
+def platform(module_server):
+    return module_server()
+
+
 @pytest.mark.parametrize("case", BENIGN)
-def test_the_platform_answers_as_the_toy_did(toy, tmp_path, server, case):
+def test_the_platform_answers_as_the_toy_did(toy, tmp_path, platform, case):
     text, body = BENIGN[case]
     name = case.replace(" ", ".")
-    platform = server()
     write_script(tmp_path, name, text)
     write_script(platform.functions, name, text)
     status, _, answer = platform.post("/" + name, body)

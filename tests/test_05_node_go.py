@@ -507,8 +507,8 @@ def go_binary(tmp_path_factory, go_cache):
     env = {"PATH": os.environ["PATH"], "HOME": str(folder),
            "GOCACHE": go_cache, "GOPROXY": "off", "CGO_ENABLED": "0",
            "GOTOOLCHAIN": "local"}
-    subprocess.run([go, "build", "-o", "faas_fn", "."], cwd=folder, env=env,
-                   check=True, timeout=300)
+    subprocess.run([go, "build", "-trimpath", "-o", "faas_fn", "."],
+                   cwd=folder, env=env, check=True, timeout=300)
     return folder / "faas_fn"
 
 

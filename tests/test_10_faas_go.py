@@ -85,15 +85,19 @@ class Go:
 
 
 @pytest.fixture(scope="module")
-def go(module_server):
-    """One server for all that leave each other's functions alone."""
-    return Go(module_server())
+def shared(module_server):
+    return module_server()
 
 
 @pytest.fixture
-def fresh(server):
-    """A server of one's own: to stop it, or to see all that it has."""
-    return Go(server())
+def go(request):
+    """One server for most tests, and one of its own for who is alone."""
+    return Go(request.getfixturevalue("server")() if hasattr(request, "param")
+              else request.getfixturevalue("shared"))
+
+
+# Who stops the server, or looks at all that it has.
+alone = pytest.mark.parametrize("go", ["alone"], indirect=True)
 
 
 def rows(go, table, column="function"):
@@ -288,13 +292,14 @@ NO_CREATE = [
     (b"\xff", "Invalid request body"), (b"[" * 9999, "Invalid request body")]
 
 
-def test_what_is_no_function_is_a_400_that_names_the_field(fresh):
+@alone
+def test_what_is_no_function_is_a_400_that_names_the_field(go):
     for value, error in NO_CREATE:
-        status, answer = fresh.ask("POST", "/functions", value)
+        status, answer = go.ask("POST", "/functions", value)
         assert (status, list(answer)) == (400, ["error"]), value
         assert answer["error"].startswith(error), answer
-    assert fresh.good("GET", "/functions")["functions"] == []
-    assert list((fresh.server.data / "shelf").iterdir()) == []
+    assert go.good("GET", "/functions")["functions"] == []
+    assert list((go.server.data / "shelf").iterdir()) == []
 
 
 def test_the_bounds_of_a_name_and_a_description_are_in_bytes(go):
@@ -302,6 +307,7 @@ def test_the_bounds_of_a_name_and_a_description_are_in_bytes(go):
         assert go.make(HI, name, description="é" * 250)["name"] == name
 
 
+@alone
 @pytest.mark.parametrize("tongue, text, line, sentence", [
     ("lua", "function handler(ctx, event)\n  return {\nend\n", 3, "'end'"),
     ("lua", "local x = nil\nx.y = 1\n" + HI, 2, "index"),
@@ -311,9 +317,9 @@ def test_the_bounds_of_a_name_and_a_description_are_in_bytes(go):
     ("python", "def handle(ctx, event): pass\n", 0,
      "no function called handler")])
 def test_a_text_that_does_not_load_is_explained_and_leaves_nothing(
-        fresh, tongue, text, line, sentence):
-    fresh.make(HI, "other")
-    status, answer = fresh.ask("POST", "/functions", {
+        go, tongue, text, line, sentence):
+    go.make(HI, "other")
+    status, answer = go.ask("POST", "/functions", {
         "name": "broken", "code": text, "tongue": tongue})
     assert status == 400
     where = f"Error at line {line}: " if line else "Error: "
@@ -323,11 +329,11 @@ def test_a_text_that_does_not_load_is_explained_and_leaves_nothing(
         assert "\n[CODE]\n" in answer["error"]
         assert re.search(rf"^> *{line} \|", answer["error"], re.MULTILINE)
     assert [fn["name"] for fn in
-            fresh.good("GET", "/functions")["functions"]] == ["other"]
+            go.good("GET", "/functions")["functions"]] == ["other"]
     assert [path.name for path in
-            (fresh.server.data / "shelf").iterdir()] == ["other"]
-    good = fresh.make(HI, "broken")
-    assert fresh.call("/broken").body == b"hi" and good["name"] == "broken"
+            (go.server.data / "shelf").iterdir()] == ["other"]
+    good = go.make(HI, "broken")
+    assert go.call("/broken").body == b"hi" and good["name"] == "broken"
 
 
 ODD = ["Größe", "日本", "a/b", "../../etc/passwd", "a b", " padded ", ".git",
@@ -335,49 +341,52 @@ ODD = ["Größe", "日本", "a/b", "../../etc/passwd", "a b", " padded ", ".git"
        "<script>", "%2e", "\ud800", "hits", "hits", "shout", "bare"]
 
 
-def test_a_name_may_be_anything_and_need_not_be_the_only_one(fresh):
-    script(fresh.server, "shout", "tr a-z A-Z")
-    (fresh.server.functions / "bare").mkdir()
-    made = [fresh.make(lua(f"return {{body = '{number}'}}"), name)
+@alone
+def test_a_name_may_be_anything_and_need_not_be_the_only_one(go):
+    script(go.server, "shout", "tr a-z A-Z")
+    (go.server.functions / "bare").mkdir()
+    made = [go.make(lua(f"return {{body = '{number}'}}"), name)
             for number, name in enumerate(ODD)]
     assert [fn["name"] for fn in made] == ODD       # as it was given
     assert len({fn["id"] for fn in made}) == len(ODD)
     for number, fn in enumerate(made):
-        assert fresh.call(f"/fn/{fn['id']}").body == str(number).encode()
+        assert go.call(f"/fn/{fn['id']}").body == str(number).encode()
     # On the other faces each has a name that is a path, and its own.
-    names = fresh.server.get("/list").body.decode().split()
+    names = go.server.get("/list").body.decode().split()
     assert len(set(names)) == len(ODD)
     assert {"hits", "hits-2", "shout-2", "bare-2", "fn-2"} <= set(names)
     assert all(faas.NAME.fullmatch(name) for name in names)
-    assert fresh.server.post("/shout", b"hi").body == b"HI"
+    assert go.server.post("/shout", b"hi").body == b"HI"
 
 
-def test_creates_of_one_name_at_the_same_time_make_as_many_functions(fresh):
-    fresh.make(HI, "first")
+@alone
+def test_creates_of_one_name_at_the_same_time_make_as_many_functions(go):
+    go.make(HI, "first")
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        made = list(pool.map(lambda number: fresh.make(
+        made = list(pool.map(lambda number: go.make(
             lua(f"return {{body = '{number}'}}"), "same"), range(12)))
-        listed = list(pool.map(lambda _: fresh.ask("GET", "/functions")[0],
+        listed = list(pool.map(lambda _: go.ask("GET", "/functions")[0],
                                range(12)))
     assert len({fn["id"] for fn in made}) == 12 and set(listed) == {200}
-    assert sorted(fresh.call(f"/fn/{fn['id']}").body for fn in made) == sorted(
+    assert sorted(go.call(f"/fn/{fn['id']}").body for fn in made) == sorted(
         str(number).encode() for number in range(12))
-    assert sorted(fresh.server.get("/list").body.decode().split()) == sorted(
+    assert sorted(go.server.get("/list").body.decode().split()) == sorted(
         ["first", "same", *(f"same-{n}" for n in range(2, 13))])
 
 
-def test_a_list_that_is_asked_while_functions_come_and_go_is_a_list(fresh):
+@alone
+def test_a_list_that_is_asked_while_functions_come_and_go_is_a_list(go):
     def come_and_go(number):
         for _ in range(6):
-            fn = fresh.make(HI, f"n{number}")
-            fresh.good("DELETE", f"/functions/{fn['id']}")
+            fn = go.make(HI, f"n{number}")
+            go.good("DELETE", f"/functions/{fn['id']}")
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         work = [pool.submit(come_and_go, number) for number in range(3)]
         while not all(one.done() for one in work):
-            assert fresh.ask("GET", "/functions")[0] == 200
+            assert go.ask("GET", "/functions")[0] == 200
         assert [one.result() for one in work] == [None] * 3
-    assert fresh.good("GET", "/functions")["functions"] == []
+    assert go.good("GET", "/functions")["functions"] == []
 
 
 def test_a_body_that_is_too_large_is_a_413(go):
@@ -395,16 +404,17 @@ def test_a_body_that_is_too_large_is_a_413(go):
 # Lists
 
 
-def test_what_is_empty_is_an_empty_list_and_not_null(fresh):
+@alone
+def test_what_is_empty_is_an_empty_list_and_not_null(go):
     page = {"total": 0, "limit": 20, "offset": 0}
-    assert fresh.good("GET", "/functions") == {
+    assert go.good("GET", "/functions") == {
         "functions": [], "pagination": page}
-    fn = fresh.make(HI)
-    assert fresh.good("GET", f"/functions/{fn['id']}/executions") == {
+    fn = go.make(HI)
+    assert go.good("GET", f"/functions/{fn['id']}/executions") == {
         "executions": [], "pagination": page}
-    reply = fresh.call(f"/fn/{fn['id']}")
+    reply = go.call(f"/fn/{fn['id']}")
     ident = reply.headers["X-Execution-Id"]
-    logs = fresh.good("GET", f"/executions/{ident}/logs")
+    logs = go.good("GET", f"/executions/{ident}/logs")
     assert (logs["logs"], logs["pagination"]) == ([], page)
 
 
@@ -426,18 +436,19 @@ def test_a_page_has_a_limit_and_an_offset_or_their_defaults(query, limit,
         "pagination": {"total": 30, "limit": limit, "offset": offset}}
 
 
-def test_functions_versions_executions_and_logs_come_in_pages(fresh):
-    made = [fresh.make(lua("for i = 1, 5 do log.info('n' .. i) end "
+@alone
+def test_functions_versions_executions_and_logs_come_in_pages(go):
+    made = [go.make(lua("for i = 1, 5 do log.info('n' .. i) end "
                         "return {}"), f"f{n}") for n in range(3)]
     for text in "two", "three":
-        fresh.good("PUT", f"/functions/{made[0]['id']}",
+        go.good("PUT", f"/functions/{made[0]['id']}",
                 {"code": lua(f"log.info('{text}') return {{}}")})
-    replies = [fresh.call(f"/fn/{made[1]['id']}") for _ in range(3)]
+    replies = [go.call(f"/fn/{made[1]['id']}") for _ in range(3)]
     idents = [reply.headers["X-Execution-Id"] for reply in replies]
 
     def pages(path, name, key):
-        first = fresh.good("GET", path + "?limit=2")
-        rest = fresh.good("GET", path + "?limit=2&offset=2")
+        first = go.good("GET", path + "?limit=2")
+        rest = go.good("GET", path + "?limit=2&offset=2")
         assert first["pagination"] == {"total": rest["pagination"]["total"],
                                        "limit": 2, "offset": 0}
         assert len(first[name]) == 2
@@ -580,6 +591,7 @@ def test_a_broken_text_leaves_the_old_version_serving(go):
     assert go.good("GET", path + "/versions")["pagination"]["total"] == 1
 
 
+@alone
 def test_an_update_of_the_text_keeps_the_other_files_and_settings(go):
     bundle = {"main.lua": "local b = require('b')\n" + lua(
         "return {body = 'one' .. b}"), "b.lua": "return ' and b'\n"}
@@ -592,18 +604,19 @@ def test_an_update_of_the_text_keeps_the_other_files_and_settings(go):
     assert read["save_response"] and read["env_vars"] == {"COLOUR": "red"}
 
 
-def test_a_function_that_is_disabled_refuses_calls_on_every_face(fresh):
-    fn = fresh.make(HI)
-    fresh.good("PUT", f"/functions/{fn['id']}", {"disabled": True})
-    reply = fresh.call(f"/fn/{fn['id']}")
+@alone
+def test_a_function_that_is_disabled_refuses_calls_on_every_face(go):
+    fn = go.make(HI)
+    go.good("PUT", f"/functions/{fn['id']}", {"disabled": True})
+    reply = go.call(f"/fn/{fn['id']}")
     assert (reply.status, json.loads(reply.body)) == (
         403, {"error": "Function is disabled"})
     assert not {"X-Function-Id", "X-Function-Version-Id"} & set(
         reply.headers)
     for path in "/f", "/invoke/f", "/functions/f", "/-/functions/f/run":
-        assert fresh.call(path).status == 403, path
-    fresh.good("PUT", f"/functions/{fn['id']}", {"disabled": False})
-    assert fresh.call(f"/fn/{fn['id']}").body == b"hi"
+        assert go.call(path).status == 403, path
+    go.good("PUT", f"/functions/{fn['id']}", {"disabled": False})
+    assert go.call(f"/fn/{fn['id']}").body == b"hi"
 
 
 # Versions
@@ -661,23 +674,24 @@ def test_a_version_that_is_not_there_is_a_404_and_no_number_a_400(go):
     assert go.call(f"/fn/{ident}").body == b"v3"
 
 
-def test_a_version_is_deleted_unless_it_serves(fresh):
-    path, ident = three(fresh)
+@alone
+def test_a_version_is_deleted_unless_it_serves(go):
+    path, ident = three(go)
     for way in "3", f"ver_{ident}_v3":
-        status, answer = fresh.ask("DELETE", f"{path}/versions/{way}")
+        status, answer = go.ask("DELETE", f"{path}/versions/{way}")
         assert (status, answer) == (
             400, {"error": "Cannot delete active version"})
-    digests = len(list((fresh.server.data / "shelf" / "f").iterdir()))
-    reply = fresh.server.request("DELETE", f"/api{path}/versions/ver_{ident}_v1",
-                              b"", fresh.bearer)
+    digests = len(list((go.server.data / "shelf" / "f").iterdir()))
+    reply = go.server.request("DELETE", f"/api{path}/versions/ver_{ident}_v1",
+                              b"", go.bearer)
     assert (reply.status, reply.body) == (204, b"")
-    assert len(list((fresh.server.data / "shelf" / "f").iterdir())) == (
+    assert len(list((go.server.data / "shelf" / "f").iterdir())) == (
         digests - 1)
-    assert fresh.ask("DELETE", path + "/versions/1")[0] == 404
-    assert fresh.ask("POST", path + "/versions/1/activate")[0] == 404
+    assert go.ask("DELETE", path + "/versions/1")[0] == 404
+    assert go.ask("POST", path + "/versions/1/activate")[0] == 404
     assert [one["version"] for one in
-            fresh.good("GET", path + "/versions")["versions"]] == [3, 2]
-    assert fresh.call(f"/fn/{ident}").body == b"v3"
+            go.good("GET", path + "/versions")["versions"]] == [3, 2]
+    assert go.call(f"/fn/{ident}").body == b"v3"
 
 
 def test_a_diff_tells_line_by_line_what_was_added_and_removed(go):
@@ -868,41 +882,42 @@ def test_a_functions_variables_are_in_no_processs_environment(server, tongue,
 # Schedules
 
 
-def test_a_schedule_is_set_paused_activated_and_cleared(fresh):
-    fn = fresh.make(HI)
+@alone
+def test_a_schedule_is_set_paused_activated_and_cleared(go):
+    fn = go.make(HI)
     path = f"/functions/{fn['id']}"
 
     def state():
-        known = fresh.good("GET", path)
+        known = go.good("GET", path)
         return known["cron_schedule"], known["cron_status"]
 
-    assert fresh.good("GET", path + "/next-run") == {"has_schedule": False}
-    fresh.good("PUT", path, {"cron_schedule": "*/5 * * * *"})
+    assert go.good("GET", path + "/next-run") == {"has_schedule": False}
+    go.good("PUT", path, {"cron_schedule": "*/5 * * * *"})
     assert state() == ("*/5 * * * *", "paused")
-    assert fresh.good("GET", path + "/next-run") == {
+    assert go.good("GET", path + "/next-run") == {
         "has_schedule": True, "cron_schedule": "*/5 * * * *",
         "cron_status": "paused", "is_paused": True}
-    assert fresh.server.get("/schedule").body == b"{}\n"
+    assert go.server.get("/schedule").body == b"{}\n"
 
-    fresh.good("PUT", path, {"cron_status": "active"})
+    go.good("PUT", path, {"cron_status": "active"})
     assert state() == ("*/5 * * * *", "active")
-    known = fresh.good("GET", path + "/next-run")
+    known = go.good("GET", path + "/next-run")
     due, human = known.pop("next_run"), known.pop("next_run_human")
     assert known == {"has_schedule": True, "cron_schedule": "*/5 * * * *",
                      "cron_status": "active", "is_paused": False}
     assert due % 300 == 0
     assert re.fullmatch("in less than a minute|in 1 minute|in [2-5] minutes|"
                         "overdue", human)
-    assert json.loads(fresh.server.get("/schedule").body) == {
+    assert json.loads(go.server.get("/schedule").body) == {
         "f": "*/5 * * * *"}
 
-    fresh.good("PUT", path, {"cron_schedule": "0 0 * * *"})    # still active
+    go.good("PUT", path, {"cron_schedule": "0 0 * * *"})    # still active
     assert state() == ("0 0 * * *", "active")
-    fresh.good("PUT", path, {"cron_status": "paused"})
+    go.good("PUT", path, {"cron_status": "paused"})
     assert state() == ("0 0 * * *", "paused")
-    fresh.good("PUT", path, {"cron_schedule": "", "cron_status": "active"})
+    go.good("PUT", path, {"cron_schedule": "", "cron_status": "active"})
     assert state() == (None, "paused")
-    assert fresh.good("GET", path + "/next-run") == {"has_schedule": False}
+    assert go.good("GET", path + "/next-run") == {"has_schedule": False}
 
 
 def test_a_schedule_survives_a_start_whether_it_runs_or_not(server):
@@ -1007,10 +1022,11 @@ EVENTS = {"lua": lua("return {body = {ctx = ctx, event = event}}"),
               "return {'body': {'ctx': known, 'event': event}}")}
 
 
+@alone
 @pytest.mark.parametrize("tongue", EVENTS)
-def test_a_handler_is_given_ctx_and_event(fresh, tongue):
-    fn = fresh.make(EVENTS[tongue], "Gäste", tongue=tongue)
-    reply = fresh.call(f"/fn/{fn['id']}/users/a%20b?x=1&y=%C3%BC&x=2&z=",
+def test_a_handler_is_given_ctx_and_event(go, tongue):
+    fn = go.make(EVENTS[tongue], "Gäste", tongue=tongue)
+    reply = go.call(f"/fn/{fn['id']}/users/a%20b?x=1&y=%C3%BC&x=2&z=",
                     "grüß".encode(), headers={
                         "lab-mice": "1", "Content-Type": "text/plain",
                         "Authorization": "Bearer of-the-caller"})
@@ -1029,7 +1045,7 @@ def test_a_handler_is_given_ctx_and_event(fresh, tongue):
         "executionId": reply.headers["X-Execution-Id"],
         "requestId": reply.headers["X-Execution-Id"],
         "functionId": fn["id"], "functionName": ctx["functionName"],
-        "version": "1", "baseUrl": fresh.server.url}
+        "version": "1", "baseUrl": go.server.url}
     assert ctx["functionName"] in ("Gäste", "G-ste")
     assert started == pytest.approx(fn["created_at"], abs=60)
 
@@ -1227,37 +1243,38 @@ def test_a_worker_that_ends_takes_one_call_with_it_and_no_more(go, tongue,
 # Ids and names
 
 
-def test_an_id_is_as_good_as_a_name_on_every_face(fresh):
-    fn = fresh.make(HI, "hits")
+@alone
+def test_an_id_is_as_good_as_a_name_on_every_face(go):
+    fn = go.make(HI, "hits")
     for word in fn["id"], "hits":
-        assert fresh.call(f"/{word}").body == b"hi"
-        assert fresh.call(f"/{word}/a/b").body == b"hi"
-        assert fresh.server.post(f"/{word}", url=fresh.server.data_url
+        assert go.call(f"/{word}").body == b"hi"
+        assert go.call(f"/{word}/a/b").body == b"hi"
+        assert go.server.post(f"/{word}", url=go.server.data_url
                               ).body == b"hi"
-        assert fresh.call(f"/invoke/{word}").body == b"hi"
-        assert json.loads(fresh.call(f"/functions/{word}", b"{}").body) == {
+        assert go.call(f"/invoke/{word}").body == b"hi"
+        assert json.loads(go.call(f"/functions/{word}", b"{}").body) == {
             "response": "hi"}
-        assert fresh.call(f"/fn/{word}").headers["X-Function-Id"] == fn["id"]
-        assert fresh.call(f"/-/functions/{word}/run").body == b"hi"
-        reply = fresh.call(f"/{word}", headers={"X-tinyFaaS-Async": "1"})
+        assert go.call(f"/fn/{word}").headers["X-Function-Id"] == fn["id"]
+        assert go.call(f"/-/functions/{word}/run").body == b"hi"
+        reply = go.call(f"/{word}", headers={"X-tinyFaaS-Async": "1"})
         assert reply.status == 202
         for path in (f"/-/functions/{word}/versions",
                      f"/-/functions/{word}/executions"):
-            assert len(json.loads(fresh.server.get(path).body)) >= 1, path
-        assert fresh.good("GET", f"/functions/{word}")["id"] == fn["id"]
-        assert fresh.good("GET", f"/functions/{word}/executions")[
+            assert len(json.loads(go.server.get(path).body)) >= 1, path
+        assert go.good("GET", f"/functions/{word}")["id"] == fn["id"]
+        assert go.good("GET", f"/functions/{word}/executions")[
             "pagination"]["total"] >= 1
-        assert fresh.server.post(f"/schedule/{word}", b"0 0 1 1 *").body == (
+        assert go.server.post(f"/schedule/{word}", b"0 0 1 1 *").body == (
             b"Cron job set")
-        assert json.loads(fresh.server.get("/schedule").body) == {
+        assert json.loads(go.server.get("/schedule").body) == {
             "hits": "0 0 1 1 *"}
-        assert fresh.server.request("DELETE", f"/schedule/{word}").status == 200
-        assert fresh.server.post(f"/-/functions/{word}/rollback",
+        assert go.server.request("DELETE", f"/schedule/{word}").status == 200
+        assert go.server.post(f"/-/functions/{word}/rollback",
                               b'{"version": 1}').status == 200
-        eventually(lambda: fresh.server.get(f"/logs/{word}").status == 200)
-        assert fresh.server.get(f"/logs?name={word}").status == 200
+        eventually(lambda: go.server.get(f"/logs/{word}").status == 200)
+        assert go.server.get(f"/logs?name={word}").status == 200
         done = subprocess.run(
-            [sys.executable, FAAS, "invoke", word, "--data", fresh.server.data],
+            [sys.executable, FAAS, "invoke", word, "--data", go.server.data],
             capture_output=True, timeout=60)
         assert (done.returncode, done.stdout) == (0, b"hi"), done.stderr
 
@@ -1301,19 +1318,20 @@ def test_a_functions_name_cannot_be_the_id_of_another(go):
     assert go.call(f"/{ident}").body == b"hi"
 
 
-def test_what_another_face_has_uploaded_is_a_function_here(fresh):
-    fresh.server.upload("up", {"fn.py": "def fn(input): return input"},
+@alone
+def test_what_another_face_has_uploaded_is_a_function_here(go):
+    go.server.upload("up", {"fn.py": "def fn(input): return input"},
                      envs=["A=1"])
-    fn = fresh.good("GET", "/functions/up")
+    fn = go.good("GET", "/functions/up")
     assert re.fullmatch("[0-9a-f]{20}", fn["id"])
     assert fn["name"] == "up" and fn["env_vars"] == {"A": "1"}
     assert fn["active_version"]["code"] == "def fn(input): return input"
-    assert fresh.call(f"/fn/{fn['id']}", b"x").body == b"x"
-    fresh.good("PUT", f"/functions/{fn['id']}", {"code": "def fn(input): "
+    assert go.call(f"/fn/{fn['id']}", b"x").body == b"x"
+    go.good("PUT", f"/functions/{fn['id']}", {"code": "def fn(input): "
                                               "return 'new'"})
-    assert fresh.call("/up").body == b"new"
+    assert go.call("/up").body == b"new"
     assert [one["name"] for one in
-            fresh.good("GET", "/functions")["functions"]] == ["up"]
+            go.good("GET", "/functions")["functions"]] == ["up"]
 
 
 def test_a_folder_is_a_function_here_and_its_text_stays_its_owners(go):
@@ -1338,18 +1356,19 @@ def test_a_folder_is_a_function_here_and_its_text_stays_its_owners(go):
         fn["id"], 2)
 
 
-def test_what_is_listed_can_be_read(fresh):
-    folder = fresh.server.functions / "mine"
+@alone
+def test_what_is_listed_can_be_read(go):
+    folder = go.server.functions / "mine"
     folder.mkdir()
     (folder / "main.lua").write_text(HI)
-    fresh.make(HI, "up")
-    assert fresh.call("/fn/mine").body == b"hi"
+    go.make(HI, "up")
+    assert go.call("/fn/mine").body == b"hi"
     for names in {"up", "mine"}, {"up"}:
-        listed = fresh.good("GET", "/functions")
+        listed = go.good("GET", "/functions")
         assert {fn["name"] for fn in listed["functions"]} == names
         assert listed["pagination"]["total"] == len(names)
         for fn in listed["functions"]:
-            assert fresh.good("GET", f"/functions/{fn['id']}")["name"] in names
+            assert go.good("GET", f"/functions/{fn['id']}")["name"] in names
         (folder / "main.lua").unlink(missing_ok=True)
         folder.exists() and folder.rmdir()
 
@@ -1397,6 +1416,7 @@ def test_what_is_kept_of_a_large_body_is_still_json(go):
     assert json.loads(execution["event_json"])["body"] == "a" * 10_000
 
 
+@alone
 @pytest.mark.parametrize("tongue, text", [
     ("lua", lua("log.info('one') log.debug('two') log.warn('three')\n"
                 "log.error('four: ü') print('five') return {}")),
@@ -1406,18 +1426,18 @@ def test_what_is_kept_of_a_large_body_is_still_json(go):
                       "ctx.log.error('four: ü')\n"
                       "print('five', flush=True)\n"
                       "return {}"))])
-def test_what_a_function_logs_is_found_with_its_execution(fresh, tongue, text):
-    reply, execution = fresh.run(text, tongue=tongue)
-    other = fresh.call("/fn/f")
-    logs = fresh.good("GET", f"/executions/{execution['id']}/logs")
+def test_what_a_function_logs_is_found_with_its_execution(go, tongue, text):
+    reply, execution = go.run(text, tongue=tongue)
+    other = go.call("/fn/f")
+    logs = go.good("GET", f"/executions/{execution['id']}/logs")
     said = [(line["level"], line["message"]) for line in logs["logs"]]
     said.remove((0, "five"))    # What is printed comes another way.
     assert said == [(0, "one"), (1, "two"), (2, "three"), (3, "four: ü")]
     assert all(line["created_at"] == execution["created_at"]
                for line in logs["logs"])
     assert {name: logs[name] for name in execution} == execution
-    assert fresh.execution(other)["id"] != execution["id"]
-    text = fresh.server.get("/logs/f").body.decode()
+    assert go.execution(other)["id"] != execution["id"]
+    text = go.server.get("/logs/f").body.decode()
     assert text.count("[warn] three\n") == 2
 
 
@@ -1462,31 +1482,32 @@ return {"headers": {"Set-Cookie": "sid=geheim-I", "X-Api-Key": "geheim-J",
                     "Lab": "Bearer geheim-K-0123456789"},
         "body": {"password": "geheim-L", "own": ctx.env.get("MY_TOKEN"),
                  "deep": [{"client_secret": "geheim-M"}], "ok": 1}}"""))])
-def test_what_looks_like_a_secret_is_stored_nowhere(fresh, tongue, text):
-    fn = fresh.make(text, tongue=tongue)
+@alone
+def test_what_looks_like_a_secret_is_stored_nowhere(go, tongue, text):
+    fn = go.make(text, tongue=tongue)
     path = f"/functions/{fn['id']}"
-    fresh.good("PUT", path + "/env", {"env_vars": {"MY_TOKEN": "geheim-F-own"}})
-    fresh.good("PUT", path, {"save_response": True})
+    go.good("PUT", path + "/env", {"env_vars": {"MY_TOKEN": "geheim-F-own"}})
+    go.good("PUT", path, {"save_response": True})
     body = json.dumps({"api_key": "geheim-N", "own": "geheim-F-own", "ok": 1,
                        "deep": [{"private_key": {"x": "geheim-O"}}]})
     query = "?token=geheim-P&url=https://u:geheim-Q@h/&x=geheim-F-own&ok=1"
     for tail, sent in ((query, body), (query, "password=geheim-R&ok=1"),
                        (query + "&fail=1", body)):
-        reply = fresh.call(f"/fn/{fn['id']}{tail}", sent.encode(),
+        reply = go.call(f"/fn/{fn['id']}{tail}", sent.encode(),
                         headers=SECRET_CALL)
         if reply.status == 200:         # The caller gets what was meant.
             assert b"geheim-F-own" in reply.body
             assert reply.headers["Set-Cookie"] == "sid=geheim-I"
-        execution = fresh.execution(reply)
+        execution = go.execution(reply)
         event = json.loads(execution["event_json"])
         assert event["query"]["ok"] == "1" and "ok" in event["body"]
-        logs = fresh.good("GET", f"/executions/{execution['id']}/logs")
+        logs = go.good("GET", f"/executions/{execution['id']}/logs")
         stored = json.dumps([execution, logs])
         assert "geheim" not in stored, re.findall("geheim-.", stored)
         assert "[REDACTED]" in stored
-    assert b"geheim" not in fresh.server.get("/logs/f").body
-    fresh.server.stop()
-    for file in fresh.server.data.rglob("faas.db*"):
+    assert b"geheim" not in go.server.get("/logs/f").body
+    go.server.stop()
+    for file in go.server.data.rglob("faas.db*"):
         assert not re.findall(rb"geheim-[^F]", file.read_bytes()), file
 
 
@@ -1525,14 +1546,15 @@ def test_each_function_keeps_its_executions_for_days_of_its_own(tmp_path):
     database.close()
 
 
-def test_the_platform_asks_each_function_for_its_days(fresh):
+@alone
+def test_the_platform_asks_each_function_for_its_days(go):
     for name, days in ("a", 7), ("b", 365), ("c", None):
-        fn = fresh.make(HI, name)
+        fn = go.make(HI, name)
         if days:
-            fresh.good("PUT", f"/functions/{fn['id']}",
+            go.good("PUT", f"/functions/{fn['id']}",
                     {"retention_days": days})
-    home = fresh.server.home
-    fresh.server.stop()
+    home = go.server.home
+    go.server.stop()
     with faas.Platform(str(home)) as platform:
         assert platform.keep_days() == {"a": 7, "b": 365}
 
@@ -1540,6 +1562,7 @@ def test_the_platform_asks_each_function_for_its_days(fresh):
 # Delete
 
 
+@alone
 def test_a_delete_takes_everything_along(go):
     body = ("kv.set('k', 'v') log.info('said') return {body = 'hi'}")
     gone, kept = go.make(lua(body), "gone"), go.make(lua(body), "kept")
@@ -1606,6 +1629,7 @@ def test_a_delete_takes_the_line_in_the_crontab_along(server, tmp_path):
     assert tab.read_text() == "0 0 * * * mine\n"
 
 
+@alone
 def test_a_call_that_still_runs_leaves_nothing_behind_a_delete(go):
     inside, leave = threading.Event(), threading.Event()
 

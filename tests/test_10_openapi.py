@@ -1,6 +1,7 @@
 """Chapter 10.7: what the API says about itself, and whether it is true."""
 
 import collections
+import concurrent.futures
 import json
 import pathlib
 import re
@@ -337,28 +338,40 @@ NO_WEB = {"http_proxy": "http://127.0.0.1:9",
           "https_proxy": "http://127.0.0.1:9"}
 
 
-def test_a_tester_that_sends_anything_finds_no_inconsistency(server,
-                                                             tmp_path):
-    home, bearer, _ = lived_in(server, env=NO_WEB)
-    said = schemathesis(tmp_path, home, bearer, CONFIG)
-    cases = int(re.search(r"(\d+) generated", said)[1])
-    assert cases > 500
+@pytest.fixture(scope="module")
+def testers(module_server, tmp_path_factory):
+    """Let two testers ask at the same time, each a server of its own.
+
+    The one sends anything. The other knows real ids; it does not delete, so
+    that what it asks about stays there.
+    """
+    def start(config, *flags):
+        return pool.submit(
+            schemathesis, tmp_path_factory.mktemp("tester"), home, bearer,
+            config, *flags)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        home, bearer, _ = lived_in(module_server, env=NO_WEB)
+        anything = start(CONFIG), home
+        home, bearer, parts = lived_in(module_server, env=NO_WEB)
+        known = "".join(f'"path.{name}" = "{value}"\n'
+                        for name, value in parts.items() if name != "rest")
+        yield anything, (start(
+            f"[parameters]\n{known}{CONFIG}",
+            "--phases", "coverage,fuzzing", "--exclude-method", "DELETE",
+            "--exclude-path-regex", "^/(wipe|delete|upload|functions/?$)",
+            "--exclude-checks", "unsupported_method"), home, bearer, parts)
+
+
+def test_a_tester_that_sends_anything_finds_no_inconsistency(testers):
+    said, home = testers[0]
+    assert int(re.search(r"(\d+) generated", said.result())[1]) > 500
     assert "Traceback" not in home.output
     assert home.get("/health").status == 200
 
 
-def test_a_tester_that_knows_real_ids_finds_no_inconsistency(server,
-                                                             tmp_path):
-    """Deletes are left out, so that what it asks about stays there."""
-    home, bearer, parts = lived_in(server, env=NO_WEB)
-    known = "".join(f'"path.{name}" = "{value}"\n'
-                    for name, value in parts.items() if name != "rest")
-    said = schemathesis(
-        tmp_path, home, bearer, f"[parameters]\n{known}{CONFIG}",
-        "--phases", "coverage,fuzzing", "--exclude-method", "DELETE",
-        "--exclude-path-regex", "^/(wipe|delete|upload|functions/?$)",
-        "--exclude-checks", "unsupported_method")
-    assert int(re.search(r"(\d+) generated", said)[1]) > 300
+def test_a_tester_that_knows_real_ids_finds_no_inconsistency(testers):
+    said, home, bearer, parts = testers[1]
+    assert int(re.search(r"(\d+) generated", said.result())[1]) > 300
     assert "Traceback" not in home.output
     reply = home.get(f"/api/functions/{parts['name']}", headers=bearer)
     assert reply.status == 200

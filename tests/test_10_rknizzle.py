@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import os
-import pathlib
 import shlex
 import shutil
 import signal
@@ -21,10 +20,6 @@ import faas
 from faas import FaasError
 
 YAML = "language: node"         # its init writes no end of line
-
-# A build cache that outlives a test: the first build of Go's library is slow.
-GOCACHE = os.environ.get("GOCACHE") or str(
-    pathlib.Path.home() / ".cache" / "go-build")
 
 
 def need(program, package):
@@ -104,8 +99,7 @@ class Desk:
         hidden = OURS | {"FAAS_URL"}
         self.env = {name: os.environ[name] for name in
                     os.environ.keys() - hidden} | FREE_DOORS
-        self.env |= {"PATH": f"{faas.parent}:{os.environ['PATH']}",
-                     "GOCACHE": GOCACHE}
+        self.env["PATH"] = f"{faas.parent}:{os.environ['PATH']}"
 
     def type(self, command, folder=".", **env):
         """Type one line into a shell, and wait for the prompt."""
@@ -619,6 +613,12 @@ def call(faas, name, body=b"", headers={}):
     return reply.status, json.loads(reply.body)
 
 
+@pytest.fixture(scope="module")
+def shared(module_server):
+    """One server for tests that deploy what they call."""
+    return module_server()
+
+
 ECHO = {"fn.yaml": YAML,
         "index.js": "module.exports = (context, cb) => cb(context)"}
 PRINT = {"fn.sh": "#!/bin/sh\ncat\n"}
@@ -628,8 +628,8 @@ PRINT = {"fn.sh": "#!/bin/sh\ncat\n"}
     ("name", "file"), ("Name", "File"), ("NAME", "FILE")])
 @pytest.mark.parametrize("path", ["/functions", "/functions/"])
 def test_keys_have_any_capitals_and_the_path_may_end_in_a_slash(
-        server, keys, path):
-    faas = server()
+        shared, keys, path):
+    faas = shared
     host = faas.url.partition("//")[2]
     assert put(faas, "echo", PRINT, keys, path) == (
         200, {"invoke": f"{host}/functions/echo"})
@@ -638,33 +638,33 @@ def test_keys_have_any_capitals_and_the_path_may_end_in_a_slash(
         200, {"invoke": "localhost/functions/echo"})
 
 
-def test_a_zip_is_taken_as_its_readme_promises(server):
-    faas = server()
+def test_a_zip_is_taken_as_its_readme_promises(shared):
+    faas = shared
     assert put(faas, "echo", zip_of(PRINT))[0] == 200
     assert call(faas, "echo", b"hi") == (200, {"response": "hi"})
 
 
 @pytest.mark.parametrize("last", ["x", "x" * 511, "x" * 512, "x" * 513, ""])
-def test_a_tar_without_its_end_is_taken(server, last):
-    faas = server()
+def test_a_tar_without_its_end_is_taken(shared, last):
+    faas, name = shared, f"last-{len(last)}"
     files = {**PRINT, "last": last}
     assert len(cut_tar(files)) < len(whole_tar(files)) - 1023
-    assert put(faas, "echo", cut_tar(files))[0] == 200
-    assert put(faas, "echo", PRINT)[0] == 200
-    assert put(faas, "echo", whole_tar(files))[0] == 200
-    versions = json.loads(faas.get("/-/functions/echo/versions").body)
+    assert put(faas, name, cut_tar(files))[0] == 200
+    assert put(faas, name, PRINT)[0] == 200
+    assert put(faas, name, whole_tar(files))[0] == 200
+    versions = json.loads(faas.get(f"/-/functions/{name}/versions").body)
     assert [one["number"] for one in versions] == [2, 1]    # the same text
 
 
 @pytest.mark.parametrize("cut", [1, 100, 512 + 10, 2 * 512 + 1, 3 * 512 - 1,
                                  3 * 512 + 699])
-def test_a_tar_that_ends_too_early_is_refused(server, cut):
-    faas = server()
+def test_a_tar_that_ends_too_early_is_refused(shared, cut):
+    faas = shared
     packed = cut_tar({**PRINT, "last": "x" * 700})      # 4 blocks, and 188
-    status, said = put(faas, "echo", packed[:cut])
+    status, said = put(faas, "early", packed[:cut])
     assert (status, said["message"]) == (400, "Failed to deploy function")
     assert said["info"]
-    assert call(faas, "echo")[0] == 404
+    assert call(faas, "early")[0] == 404
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT,
@@ -814,7 +814,8 @@ def test_what_a_go_client_sends_is_taken(server, tmp_path, node):
     (tmp_path / "client.go").write_text(CLIENT)
     sent = subprocess.run(
         ["go", "run", tmp_path / "client.go"], cwd=folder, check=True,
-        env=os.environ | {"GOCACHE": GOCACHE, "GO111MODULE": "off"},
+        env=os.environ | {"GO111MODULE": "off", "GOFLAGS": "-trimpath",
+                          "CGO_ENABLED": "0"},
         capture_output=True, timeout=240).stdout
     assert sent.startswith(b'{"Name":"fn","File":"')
     packed = base64.b64decode(json.loads(sent)["File"])
@@ -835,16 +836,16 @@ def test_what_a_go_client_sends_is_taken(server, tmp_path, node):
 @pytest.mark.parametrize("body, response", [
     (b"", "{}"), (b"{}", "{}"), (b'{"a": 1}', '{"a":1}'),
     (b"[1, 2]", "[1,2]"), (b' {"a": "\xc3\xbc"}\n', '{"a":"\xfc"}')])
-def test_the_context_is_the_bodys_json(server, node, body, response):
-    faas = server()
+def test_the_context_is_the_bodys_json(shared, node, body, response):
+    faas = shared
     assert put(faas, "echo", ECHO)[0] == 200
     assert call(faas, "echo", body) == (200, {"response": response})
     assert call(faas, "echo", body, {"Content-Type": "text/plain"}) == (
         200, {"response": response})
 
 
-def test_a_body_that_is_no_object_and_no_array_is_a_400(server, node):
-    faas = server()
+def test_a_body_that_is_no_object_and_no_array_is_a_400(shared, node):
+    faas = shared
     put(faas, "echo", ECHO)
     for body in b"3", b'"s"', b"null", b"true", b"{", b"\xff", b"{} {}":
         status, said = call(faas, "echo", body)
@@ -863,8 +864,8 @@ def test_a_body_that_is_no_object_and_no_array_is_a_400(server, node):
     ("Promise.reject(new Error('no'))", 502, "Error: no"),
     ("process.exit(3)", 502, "its worker exited with status 3"),
     ("{}", 504, "it ran longer than the 0.5 s that the caller allowed")])
-def test_what_cb_is_given_is_the_response(server, node, text, status, said):
-    faas = server()
+def test_what_cb_is_given_is_the_response(shared, node, text, status, said):
+    faas = shared
     assert put(faas, "f", {**ECHO, "index.js": "module.exports = "
                            f"(context, cb) => {text}"})[0] == 200
     headers = {"X-Timeout": "500ms"} if status == 504 else {}
@@ -872,8 +873,8 @@ def test_what_cb_is_given_is_the_response(server, node, text, status, said):
         status, {"response" if status == 200 else "message": said})
 
 
-def test_a_function_of_any_tongue_answers_with_a_string(server):
-    faas = server()
+def test_a_function_of_any_tongue_answers_with_a_string(shared):
+    faas = shared
     put(faas, "print", PRINT)
     assert call(faas, "print", b'{"a": 1}\n') == (
         200, {"response": '{"a": 1}\n'})

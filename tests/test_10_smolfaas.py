@@ -4,7 +4,6 @@ import http.server
 import io
 import json
 import os
-import pathlib
 import shutil
 import subprocess
 import threading
@@ -12,10 +11,6 @@ import zipfile
 
 import pytest
 from conftest import eventually, zip_of
-
-# A build cache that outlives a test: the first build of Go's library is slow.
-GOCACHE = os.environ.get("GOCACHE") or str(
-    pathlib.Path.home() / ".cache" / "go-build")
 
 
 def need(program, package):
@@ -91,10 +86,10 @@ def folder(faas, name, **files):
     return made
 
 
-@pytest.fixture
-def mirror(server):
+@pytest.fixture(scope="module")
+def mirror(module_server):
     """A server, with a function that says what it was asked."""
-    faas = server()
+    faas = module_server()
     folder(faas, "mirror", main_py=PYTHON, requirements_txt="")
     return faas
 
@@ -178,8 +173,8 @@ def test_a_file_and_an_upload_can_be_invoked_too(server):
     ("FN.localhost", b"SmolFaaS Router OK"),
     ("localhost", b"OK\n"), ("localhost:8080", b"OK\n"),
     ("127.0.0.1", b"OK\n"), ("fn.localhost.example", b"OK\n")])
-def test_health_is_the_routers_for_the_routers_visitors(server, host, words):
-    reply = server().get("/health", headers={"Host": host})
+def test_health_is_the_routers_for_the_routers_visitors(mirror, host, words):
+    reply = mirror.get("/health", headers={"Host": host})
     assert (reply.status, reply.body) == (200, words)
 
 
@@ -214,7 +209,7 @@ def test_a_folder_is_recognised_by_its_markers(server):
 def test_go_comes_before_node_and_node_before_python(server):
     need("node", "nodejs")
     need("go", "golang-go")
-    faas = server(env={"GOCACHE": GOCACHE})
+    faas = server()
     python = {"main_py": PYTHON, "requirements_txt": ""}
     node = {"index_js": NODE, "package_json": '{"name": "node"}'}
     go = {"main_go": GO, "go_mod": "module mirror\n\ngo 1.18\n"}
@@ -284,12 +279,12 @@ def test_a_build_script_is_run_before_the_first_start(server):
 
 
 def test_an_edit_serves_at_the_next_call(mirror):
-    assert mirror.get("/invoke/mirror").status == 203
-    path = mirror.functions / "mirror" / "main.py"
-    path.write_text(PYTHON.replace("203", "207"))
-    assert mirror.get("/invoke/mirror").status == 207
-    path.write_text("this is no Python")
-    assert mirror.get("/invoke/mirror").status == 207   # the last that worked
+    path = folder(mirror, "edited", main_py=PYTHON, requirements_txt="")
+    assert mirror.get("/invoke/edited").status == 203
+    (path / "main.py").write_text(PYTHON.replace("203", "207"))
+    assert mirror.get("/invoke/edited").status == 207
+    (path / "main.py").write_text("this is no Python")
+    assert mirror.get("/invoke/edited").status == 207   # the last that worked
 
 
 def test_who_listens_on_8000_whatever_port_says_is_told(server):
@@ -389,7 +384,7 @@ def tiny(server, tmp_path):
     """tinyFaaS's two ports, and its scripts."""
     for program in "curl", "zip", "base64":
         need(program, "coreutils" if program == "base64" else program)
-    return Tiny(server(env={"GOCACHE": GOCACHE}), tmp_path)
+    return Tiny(server(), tmp_path)
 
 
 @pytest.mark.parametrize("env, files", [

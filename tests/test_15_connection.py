@@ -316,7 +316,7 @@ def test_a_wrong_preface_ends_it_at_once(case):
     assert connection.receive(PREFACES[case], 0.0) == []
     code, sentence = last_words(sent(connection))
     assert code == connection.closed == PROTOCOL
-    assert "--http2-prior-knowledge" in sentence
+    assert sentence == faas.H2_ONLY
 
 
 def test_http_1_is_answered_in_its_own_words_if_nothing_went_out_before():
@@ -641,8 +641,8 @@ RULES = {
     "6.10 PING between": (headers(1, 1, BLOCK[:1]) + PING,
                           connection_error(PROTOCOL)),
     # 8.1: messages
-    "8.1 trailers without END_STREAM": (OPEN + headers(1, 4),
-                                        stream_error(PROTOCOL)),
+    "8.1 trailers without END_STREAM": (
+        OPEN + headers(1, 4, hpack_encode(SUM)), stream_error(PROTOCOL)),
     "8.1 a pseudo-field in trailers": (OPEN + headers(),
                                        stream_error(PROTOCOL)),
     "8.2.1 capitals in trailers": (
@@ -980,6 +980,15 @@ def test_a_setting_may_take_a_window_below_zero():
     assert sent(connection)[-1] == ("DATA", 1, "END_STREAM", b"ate")
 
 
+def test_a_setting_may_close_a_window_just_before_its_turn():
+    for size in (0, 1):
+        connection = asked()
+        connection.data(1, bytes(100))
+        connection.receive(setting(4, size), 0.0)
+        assert short(sent(connection)) == [("SETTINGS", 0, 0)] + [
+            ("DATA", 1, 1)] * size
+
+
 def test_of_two_settings_in_a_frame_the_last_is_obeyed():
     twice = h2_frame(H2_SETTINGS, 0, 0, h2_settings({4: 100})
                      + h2_settings({4: 1}))
@@ -1084,6 +1093,8 @@ def test_half_a_window_is_given_back_at_once():
     upload(connection, 1, 1)
     half = H2_WINDOW // 2 + 1
     assert credits(sent(connection)) == [(0, half), (1, half)]
+    upload(connection, 1, H2_WINDOW // 2)
+    assert credits(sent(connection)) == []
 
 
 def test_padding_is_given_back_too():
@@ -1185,6 +1196,15 @@ def test_what_is_begun_has_ten_seconds(what):
     assert code == connection.closed == CALM and "10 s" in sentence
 
 
+def test_a_look_at_the_streams_does_not_forget_it():
+    connection = ready()
+    connection.receive(PING[:-1], 55.0)
+    connection.check(60.0)
+    assert connection.patience(60.0) == pytest.approx(5)
+    connection.check(65.0)
+    assert connection.closed == CALM
+
+
 def test_bytes_that_trickle_buy_no_time():
     connection, block = ready(), hpack_encode([*GET, ("lab", "x" * 100)])
     connection.receive(headers(1, 0, b""), 0.0)
@@ -1204,6 +1224,15 @@ def test_whole_frames_buy_time_and_the_next_one_has_its_own():
     for now in range(1, 100):
         connection.receive(frame[-1:] + frame[:-1], now * 9.0)
     assert connection.closed is None and connection.streams
+
+
+def test_what_is_whole_again_has_all_the_time():
+    connection = asked(WHOLE)
+    connection.receive(PING[:5], 0.0)
+    connection.receive(PING[5:], 9.0)
+    connection.receive(headers(3, 1, BLOCK[:2]), 11.0)
+    connection.receive(h2_frame(H2_CONTINUATION, 4, 3, BLOCK[2:]), 12.0)
+    assert connection.check(30.0) == [] and connection.closed is None
 
 
 def test_half_a_request_has_sixty_seconds():
@@ -1430,6 +1459,28 @@ def test_a_busy_client_may_ping_with_each_answer():
     assert connection.closed is None
 
 
+def test_and_with_each_frame_of_a_long_answer():
+    connection = asked(settings=WIDE)
+    for _ in range(1000):
+        connection.data(1, bytes(4 * H2_FRAME))
+        assert len(sent(connection)) in (4, 4 + 3)     # and the PINGs' ACKs
+        connection.receive(3 * (PING + h2_window(0, 9) + h2_window(1, 9)),
+                           0.0)
+    assert connection.closed is None
+
+
+def test_a_request_explains_what_comes_with_it():
+    """grpcio: a WINDOW_UPDATE between head and DATA, and a PING."""
+    connection = ready()
+    for at in range(3000):
+        stream = 2 * at + 1
+        connection.receive(headers(stream, 4) + h2_window(stream, 9) + PING
+                           + data(stream), 0.0)
+        connection.headers(stream, OK, ended=True)
+        connection.take()
+    assert connection.closed is None
+
+
 def test_a_window_of_one_byte_at_a_time_explains_nothing():
     """CVE-2019-9511, the dribble."""
     connection = asked(settings=setting(4, 0))
@@ -1488,7 +1539,7 @@ def test_shutting_down_finishes_what_is_open():
     connection.receive(WHOLE + headers(3, 4), 0.0)
     connection.shut_down()
     connection.shut_down()
-    name, _, _, payload = sent(connection)[-1]
+    (name, _, _, payload), = sent(connection)
     assert name == "GOAWAY" and payload[:8] == struct.pack(">II", 3, NO_ERROR)
     assert connection.closed is None
     assert connection.receive(h2_ask(5, POST, b"late") + PING, 0.0) == []
@@ -1520,6 +1571,19 @@ def test_a_reset_of_the_last_stream_is_the_end_too(how):
     else:
         connection.reset(1, CANCEL)
     assert connection.closed == NO_ERROR
+
+
+def test_a_stream_before_our_goaway_is_closed_as_before():
+    connection = asked(OPEN, h2_ask(3, GET))
+    connection.headers(3, OK, ended=True)
+    connection.shut_down()
+    connection.receive(data(5), 0.0)
+    assert connection.closed == PROTOCOL        # It was never begun.
+    connection = asked(OPEN, h2_ask(3, GET))
+    connection.headers(3, OK, ended=True)
+    connection.shut_down()
+    connection.receive(data(3), 0.0)
+    assert connection.closed == CLOSED
 
 
 def test_a_flood_after_our_goaway_ends():

@@ -6,6 +6,7 @@ checked here: a rule that nothing checks is broken within a month.
 
 import ast
 import builtins
+import concurrent.futures
 import inspect
 import json
 import pathlib
@@ -356,10 +357,19 @@ def test_there_are_notebooks_00_to_14_and_answers_to_each():
     assert [path.name[:2] for path in ANSWERS] == numbers
 
 
+@pytest.fixture(scope="module")
+def runs():
+    """Start all notebooks, two at a time: they mostly wait; {path: Future}."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield {path: pool.submit(
+            run_python, str(ROOT / "tests" / "run_notebook.py"), "--check",
+            str(path)) for path in NOTEBOOKS + ANSWERS}
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS + ANSWERS, ids=lambda path: str(
     path.relative_to(ROOT / "notebooks")))
-def test_a_notebook_runs_from_top_to_bottom(path):
-    run_python(str(ROOT / "tests" / "run_notebook.py"), "--check", str(path))
+def test_a_notebook_runs_from_top_to_bottom(path, runs):
+    runs[path].result()
 
 
 def test_the_cells_of_notebooks_have_six_lines_or_fewer():
