@@ -15211,13 +15211,14 @@ class H2Stream:
         room      the client may still send so many bytes
         left      so many are missing to its content-length; None: it has none
         ended     it has sent END_STREAM
-        heard     when DATA, or the head, came last
+        heard     when the head came, put off by DATA; see H2_STALL
         window    we may still send so many; less than none is possible
         pieces    of the answer, which wait; `queued`: their bytes
         last      what comes after them: a block of trailers, or b"" for no
                   trailers; None while more may follow
         turning   it stands in the queue of those that can send
-        stuck     since when no piece has gone; None: nobody has looked
+        stuck     since when no piece has gone, put off by what has; None:
+                  nobody has looked
     """
     __slots__ = ("stream", "window", "room", "left", "ended", "heard",
                  "pieces", "queued", "last", "turning", "stuck")
@@ -15405,7 +15406,8 @@ class H2Sender:
         one.window -= size
         self.window -= size
         self.waiting -= size
-        one.stuck = None
+        if one.stuck is not None:
+            one.stuck += size / BODY_RATE
         self.put_data(one, size, piece)
         return size
 
@@ -15540,8 +15542,9 @@ H2_UNSENT = 1 << 20         # bytes of frames other than DATA: ten thousand
 
 H2_FRAME_TIME = 10.0        # s for a frame, a block, or the preface, from its
                             # first byte: as HEAD_TIME
-H2_STALL = 60.0             # s without a byte, of a request that has not
-                            # ended, or of an answer that waits for a window
+H2_STALL = 60.0             # s that a request or an answer may stand still
+                            # for, and 1 s more for each kB (BODY_RATE): a byte
+                            # a minute is standing still
 
 # Somebody who speaks HTTP/1.1 to us cannot read frames. If ours have gone out
 # already, curl says no more than "Received HTTP/0.9 when not allowed"; if not,
@@ -15771,7 +15774,8 @@ class H2Connection(H2Sender):
             return self.check_tardy("DATA", stream)
         if one.ended:
             raise H2Error(H2_STREAM_CLOSED, "DATA after END_STREAM", stream)
-        one.heard, one.ended = self.now, bool(flags & H2_END_STREAM)
+        one.heard = min(self.now, one.heard + len(data) / BODY_RATE)
+        one.ended = bool(flags & H2_END_STREAM)
         self.make_room(one, len(payload))
         if one.left is not None:
             one.left -= len(data)
@@ -16018,7 +16022,8 @@ class H2Connection(H2Sender):
         """End a stream that stands still; a function may take its time."""
         since = None if one.ended else one.heard
         if one.pieces:
-            since = one.stuck = now if one.stuck is None else one.stuck
+            stuck = now if one.stuck is None else one.stuck
+            since = one.stuck = min(now, stuck)
         if since is None or self.closed is not None:
             return
         if now < since + H2_STALL:

@@ -1219,7 +1219,7 @@ def test_bytes_that_trickle_buy_no_time():
 
 def test_whole_frames_buy_time_and_the_next_one_has_its_own():
     connection = asked(OPEN)
-    frame = data(1, bytes(100), 0)
+    frame = data(1, bytes(10_000), 0)
     connection.receive(frame[:-1], 0.0)
     for now in range(1, 100):
         connection.receive(frame[-1:] + frame[:-1], now * 9.0)
@@ -1238,9 +1238,9 @@ def test_what_is_whole_again_has_all_the_time():
 def test_half_a_request_has_sixty_seconds():
     connection = ready()
     connection.receive(OPEN, 7.0)
-    connection.receive(data(1, b"x", 0), 30.0)
-    assert connection.check(89.9) == []
-    assert [tuple(event) for event in connection.check(90.0)] == [
+    connection.receive(data(1, bytes(2048), 0), 30.0)   # 2 s more: 9.2
+    assert connection.check(68.9) == []
+    assert [tuple(event) for event in connection.check(69.0)] == [
         ("reset", 1, (), b"", False, CANCEL)]
     assert resets(sent(connection)) == [(1, CANCEL)]
     assert connection.streams == {} and connection.closed is None
@@ -1285,11 +1285,26 @@ def test_and_as_long_for_the_window_of_the_connection():
 
 def test_a_window_that_opens_buys_time():
     connection = stalled(setting(4, 0))
-    for now in range(0, 1000, 50):
-        assert connection.receive(h2_window(1, 10), float(now)) == []
+    for now in range(0, 80, 4):         # 1,225 bytes/s
+        assert connection.receive(h2_window(1, 4900), float(now)) == []
         connection.take()
         assert connection.check(now + 1.0) == []
-    assert connection.streams[1].queued == 100_000 - 200
+    assert connection.streams[1].queued == 100_000 - 20 * 4900
+
+
+def test_a_window_that_opens_by_a_byte_a_minute_buys_none():
+    connection, events = stalled(setting(4, 0)), []
+    for now in range(0, 100, 20):
+        events += connection.receive(h2_window(1, 1), float(now))
+        connection.take()
+    assert [(event.what, event.code) for event in events] == [("reset", CALM)]
+
+
+def test_a_request_of_a_byte_a_minute_buys_none():
+    connection, events = asked(OPEN), []
+    for now in range(0, 100, 20):
+        events += connection.receive(data(1, b"x", 0), float(now))
+    assert events[-1][:2] == ("reset", 1)
 
 
 def test_patience_is_kept():
