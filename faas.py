@@ -37,7 +37,7 @@ The life of one call
 
 Above the waist, everything only translates. Below it, nothing has heard of
 HTTP, but for the one tongue whose functions speak it themselves. A new door
-or a new runner is one chapter, and touches no other.
+or a new runner is a chapter of its own.
 
 Vocabulary: one name, one meaning
 ---------------------------------
@@ -133,9 +133,9 @@ Security promises, each with a test of its name in tests/test_promises.py
     S11  A deploy that answered 2xx is on disk; a crash leaves the old
          version or the new one.
     S12  Stopping leaves no process and no half-written file.
-    S13  The CoAP door amplifies nobody's attack without bound: what it sends
-         to an address that is not this machine's has a budget, and what it
-         sends beyond that is no larger than what it answers.
+    S13  Who forges his address gains little at the CoAP door: off loopback an
+         address is sent a bounded number of bytes a second, and beyond these
+         no answer that is larger than its question.
 
 (S10, that an accepted asynchronous call survives a crash, needs the durable
 queue of chapter 12.)
@@ -279,7 +279,7 @@ import typing
 class Kind(typing.NamedTuple):
     """One way to fail, and how each door spells it."""
     http: int        # RFC 9110, section 15; 429: RFC 6585, section 4
-    coap: str        # RFC 7252, section 5.9; 4.09: RFC 8132, section 2.3.2
+    coap: str        # RFC 7252, section 5.9; 4.09: RFC 8132, section 3.4
     grpc: str        # grpc/grpc, doc/statuscodes.md
     exit: int        # of the command line
     when: str
@@ -313,7 +313,8 @@ KINDS = {
 def kind_of(status):
     """Give the kind that an HTTP status of 400 and above stands for.
 
-    A function may choose any; of one that is in no row, the hundred decides.
+    A function may choose any; of one that is in no row, the first digit
+    decides.
 
     >>> kind_of(404), kind_of(418), kind_of(500)
     ('not_found', 'bad_input', 'crashed')
@@ -446,8 +447,8 @@ class Call(typing.NamedTuple):
                                 # for a tongue that reads as it goes
     gone: typing.Callable = bool    # -> True once the caller has left;
                                     # bool() is False: he never has
-    called_off: typing.Callable = bool  # -> True once he has said so, which
-                                        # not every door lets him
+    called_off: typing.Callable = bool  # -> True once he wants no answer any
+                                        # more; HTTP/2 alone can say that
 
 
 class Result(typing.NamedTuple):
@@ -6771,10 +6772,8 @@ class Gate:
                                 "function")
             ticket = Ticket()
             self.queue.append(ticket)
-        late = False
-        while not late and not deadline.called_off():
-            patience = max(0.0, deadline.at - time.monotonic())
-            late = patience < self.LOOK
+        while ((patience := deadline.at - time.monotonic()) > 0
+               and not deadline.called_off()):
             if ticket.wait(min(patience, self.LOOK)):
                 return
         with self.turn:
@@ -8103,7 +8102,7 @@ class Platform:
                                self.base_url)
             run = Run(start="")
             try:
-                deadline.check()        # For nobody, no worker is begun with.
+                deadline.check()        # Nobody waits: ask no worker.
                 run = worker.ask(meta, call.body, deadline)
             finally:
                 if run.more:
@@ -9187,6 +9186,8 @@ SEND_TIME = 60.0            # s in which a client must take 64 kB: BODY_RATE
 LINGER = 10.0               # s for a refused client to stop sending
 STACK = 512 << 10           # bytes of a connection's thread
 
+MISTAKE = "the platform made a mistake; its error output has the traceback"
+
 
 def share_processor():
     """Keep this thread, and those that it will start, on one processor.
@@ -9500,8 +9501,7 @@ class HttpServer:
         except Exception:       # A fault of ours must not look like silence.
             import traceback
             complain(traceback.format_exc())
-            return text_response("the platform made a mistake; its error "
-                                 "output has the traceback\n", 500)
+            return text_response(MISTAKE + "\n", 500)
 
 
 # Try it ---------------------------------------------------------------------
@@ -11621,15 +11621,15 @@ class Schedules:
 # first byte and several more to say goodbye, and HTTP's head alone fills the
 # frame. So in 2014 the Constrained Application Protocol (RFC 7252) put what
 # HTTP means into UDP datagrams: a method, a path, a status, a body. One call,
-# all of it:
+# all of it, in 32 bytes:
 #
 #     42 02 7d 34 4a 71  b5 73 68 6f 75 74  ff  68 65 6c 6c 6f        18 bytes
-#     |                  |                  |   "hello"
-#     a question: POST   /shout             what follows is the body
+#     |     |     |      |                  |   "hello"
+#     POST  mid   token  /shout             what follows is the body
 #
 #     62 44 7d 34 4a 71  c0 20  ff  48 45 4c 4c 4f                    14 bytes
-#     |                  |  |       "HELLO"
-#     the answer: 2.04   |  do not cache it
+#     |     |     |      |  |       "HELLO"
+#     2.04  mid   token  |  do not cache it
 #                        plain text
 #
 # UDP may lose a datagram, bring it twice, or bring it after the next one, and
@@ -11647,7 +11647,7 @@ class Schedules:
 #
 #   Vocabulary   mid       a message's number, chosen by its sender  0x7d34
 #                token     what ties an answer to its question       4a 71
-#                peer      an address, as the socket gives it        ("::1", 9)
+#                peer      an address, as the socket gives it  ("::1", 9, 0, 0)
 #                exchange  one question until its answer is forgotten
 #
 # Promised: nothing.
@@ -12008,16 +12008,16 @@ def coap_read_options(options):
     return values
 
 
-def coap_question(message, but=()):
+def coap_question(message):
     """Give what two messages about the same body have in common.
 
     Blocks of one body come with tokens of their own, so that they cannot be
     tied together by these. What ties them is that they ask the same question
-    (RFC 7959, 2.4, 2.5): code and options, without the Block options, those
-    that the number marks as no key, and those in `but`. Observe is about the
-    future (RFC 7641, 2), and an ETag about a past answer; neither belongs to
-    the question. It is kept as a hash, for options can have 60 kB; Python's
-    has a secret of the process in it (PEP 456).
+    (RFC 7959, 2.4, 2.5): code and options, without the Block options and those
+    that the number marks as no key. Observe is about the future (RFC 7641, 2),
+    and an ETag about a past answer; neither belongs to the question. It is
+    kept as a hash, for options can have 60 kB; Python's has a secret of the
+    process in it (PEP 456).
 
     >>> first = CoapMessage(0, 1, 7, b"a", ((11, b"f"), (23, b"\\x06")))
     >>> later = CoapMessage(0, 1, 8, b"b", ((11, b"f"), (23, b"\\x16")))
@@ -12026,7 +12026,7 @@ def coap_question(message, but=()):
     """
     return hash((message.code, *(
         option for option in message.options
-        if option[0] & 0x1e != 0x1c and option[0] not in but
+        if option[0] & 0x1e != 0x1c
         and option[0] not in (COAP_ETAG, COAP_OBSERVE, COAP_BLOCK1,
                               COAP_BLOCK2))))
 
@@ -12050,13 +12050,17 @@ def coap_question(message, but=()):
 # (4.5).
 #
 # A mid has 16 bits, and a client with 4,000 calls a second is through with all
-# of them in 16 s. A repetition is the same datagram, byte for byte (4.2), so
-# other bytes under an old mid are no repetition, but a new question.
+# of them in 16 s. It ought to wait for 247 s before it takes one again (4.4),
+# which allows 265 a second, and it does not. But a repetition is the same
+# datagram, byte for byte (4.2), so other bytes under an old mid are a new
+# question.
 
 COAP_EXCHANGE_LIFETIME = 247.0      # s
 COAP_NON_LIFETIME = 145.0           # s
-COAP_MEMORY = 8192                  # exchanges; with answers of 1 kB, 10 MB
-COAP_MEMORY_OF_PEER = 1024          # of these: one peer does not push out all
+COAP_MEMORY = 8192                  # exchanges; with answers of 1 kB, 15 MB
+COAP_MEMORY_OF_PEER = 1024          # of these: one peer does not push out all,
+                                    # and at 265 a second each stays 4 s, which
+                                    # is past the first repetition
 
 
 class CoapExchange:
@@ -12070,13 +12074,13 @@ class CoapExchange:
     #    block1     what the answer's Block1 will be; block2, what was asked
     #    sized      whether the answer shall say how large all of it is
 
-    __slots__ = ("peer", "mid", "kind", "message", "since", "digest", "said",
+    __slots__ = ("peer", "mid", "kind", "message", "since", "hash", "said",
                  "asked", "reserved", "observe", "block1", "block2", "sized")
 
     def __init__(self, message, data, peer, now):
         self.peer, self.message = peer, message
         self.kind, self.mid = message.kind, message.mid
-        self.since, self.digest, self.asked = now, hash(data), len(data)
+        self.since, self.hash, self.asked = now, hash(data), len(data)
         self.said = self.observe = self.block1 = self.block2 = None
         self.reserved, self.sized = 0, False
 
@@ -12106,7 +12110,7 @@ class CoapMemory:
         known = self.exchanges.get((peer, mid))
         if known is None:
             return None
-        if known.alive(now) and known.digest == hash(data):
+        if known.alive(now) and known.hash == hash(data):
             return known
         self.forget(peer, mid)
         return None
@@ -12156,8 +12160,9 @@ COAP_ACK_TIMEOUT = 2.0      # s until the first repetition, times 1 to 1.5, so
 COAP_ACK_RANDOM = 0.5       # that those who lost together repeat apart
 COAP_MAX_RETRANSMIT = 4     # repetitions, each after twice the time: 62 to 93
                             # s in all, and then the peer is gone (4.8.2)
-COAP_UNDER_WAY = 2048       # CONs that wait for their ACK; past it, an answer
-                            # goes as a NON, which 5.2.2 allows, and once
+COAP_UNDER_WAY = 2048       # CONs that wait for their ACK, with 1 kB each 2
+                            # MB; past it, an answer goes as a NON, which
+                            # 5.2.2 allows, and once
 
 
 class CoapConfirmable:
@@ -12198,8 +12203,8 @@ class CoapSender:
 
     def plan(self, con):
         heapq.heappush(self.queue, (con.due, next(self.serial), con))
-        # What was settled stays in the heap until its time; not so if there
-        # is much of it.
+        # What was settled stays in the heap until its time, with its bytes:
+        # 10 MB at 4,000 a second. So it is thrown out where it is the most.
         if len(self.queue) > 64 + 2 * len(self.waiting):
             self.queue = [(con.due, next(self.serial), con)
                           for con in self.waiting.values()]
@@ -12226,7 +12231,7 @@ class CoapSender:
         return self.waiting.get((con.peer, con.mid)) is con and con.due == due
 
     def overdue(self, now):
-        """Give those to be said again; of the last time, `tries` is 5."""
+        """Give those that are due: to say again, or with `tries` 5 give up."""
         found = []
         while (due := self.next_time()) is not None and due <= now:
             con = heapq.heappop(self.queue)[2]
@@ -12276,7 +12281,8 @@ COAP_UPLOADS = 1024             # bodies that are on their way up
 COAP_UPLOADED = 16 << 20        # bytes of them: two as large as Limits.body
 COAP_STALL = 4.0                # s of silence, after which one gives way if
                                 # there are too many: a block and a repetition
-COAP_SHARE = COAP_UPLOADED // COAP_UPLOADS      # what even a small one counts
+COAP_SHARE = COAP_UPLOADED // COAP_UPLOADS      # 16 kB: a body that was only
+                                # begun takes a place, which counts as much
 
 
 def coap_too_large(most):
@@ -12322,7 +12328,7 @@ with block 0
         if size > block.size or block.more and size < block.size:
             raise CoapRefusal("4.00", f"a block has {size} bytes, where its "
                               f"size is {block.size}")
-        if block.num == 0:              # Who begins again, begins again.
+        if block.num == 0:              # what was here was given up
             self.drop(key)
         upload = self.bodies.get(key) if block.num else CoapUpload(now)
         if upload is None or block.start != len(upload.body):
@@ -12333,7 +12339,7 @@ with block 0
             raise coap_too_large(most)
         if not block.more:
             self.drop(key)
-            return b"%b%b" % (upload.body, payload)
+            return bytes(upload.body) + payload
         upload.body += payload
         upload.since, self.bytes = now, self.bytes + size
         self.bodies[key] = upload
@@ -12354,7 +12360,7 @@ with block 0
             if oldest is None:
                 self.drop(key)
                 raise CoapRefusal("5.03", "too many bodies are on their way "
-                                  "up", ((COAP_MAX_AGE, b"\x0a"),))
+                                  "up", ((COAP_MAX_AGE, coap_uint(10)),))
             self.drop(oldest)
 
     def oldest_of_the_greedy(self, peer):
@@ -12384,7 +12390,8 @@ with block 0
 # function has run, and running it again would give another body, of which the
 # client would glue blocks to those of the first. Each block carries an ETag,
 # so that a client sees if that happened nevertheless (RFC 7959, 2.4). Ours is
-# a hash of the body: who gives the same bytes again gives the same ETag.
+# a hash of the body: the same bytes have the same ETag, for as long as the
+# platform runs.
 #
 # What if block 5 is asked for and nothing is kept, because it took too long,
 # or because others needed the room?
@@ -12530,7 +12537,7 @@ class CoapKept:
 # What counts is the newest value, not each of them. So one notification is
 # under way to an observer at any time, and behind it waits only the newest; a
 # repetition says what is new instead of repeating what is old (4.5.2). Who
-# does not acknowledge all repetitions is gone.
+# acknowledges none of them is gone.
 #
 # Of a large value only the first block is sent, and the observer fetches the
 # others as in 14.4. Were a newer value told meanwhile, the blocks it fetches
@@ -12558,9 +12565,9 @@ class CoapObserver:
     __slots__ = ("name", "peer", "token", "question", "block", "format", "mid",
                  "con", "next", "hold")
 
-    def __init__(self, name, peer, token, question, block, format=None):
+    def __init__(self, name, peer, token, question, block, form=None):
         self.name, self.peer, self.token = name, peer, token
-        self.question, self.block, self.format = question, block, format
+        self.question, self.block, self.format = question, block, form
         self.mid = self.con = self.next = self.hold = None
 
     def ready(self, now):
@@ -12579,6 +12586,12 @@ class CoapObservers:
     >>> observers.remove("peer", b"J").name, observers.of("t")
     ('t', [])
     """
+
+    #    all        (peer, token) -> CoapObserver
+    #    names      name -> the part of `all` that observes it
+    #    peers      peer -> how many of `all` it is
+    #    mids       (peer, mid) -> who was told by this message
+    #    fetching   (peer, question) -> who fetches the blocks of it
 
     def __init__(self):
         self.all, self.names, self.peers, self.mids = {}, {}, {}, {}
@@ -12666,10 +12679,10 @@ class CoapObservers:
 
 # 14.6 Budgets ---------------------------------------------------------------
 #
-# The sender's address in a datagram is whatever its sender wrote there. Who
-# writes his victim's address and sends 20 bytes, has the victim sent a
-# datagram of 1,100: factor 55, and with the 28 bytes of IP and UDP around
-# both still 23 (RFC 7252, 11.3). What a server on a public address would cost
+# The sender's address in a datagram is whatever its sender wrote there. Let it
+# be a victim's: then a question of 20 bytes brings the victim an answer of
+# 1,100. That is factor 55, and with the 28 bytes of IP and UDP around both
+# still 23 (RFC 7252, 11.3). What a server on a public address would cost
 # its neighbours, at 4,000 answers a second:
 #
 #       the attacker sends     4,000 x    48 bytes    0.2 MB/s
@@ -12679,8 +12692,8 @@ class CoapObservers:
 #
 # Servers that do this are found by scanning all of IPv4, which takes less
 # than an hour, and are then used together. So an address has a budget: a
-# bucket of tokens that fills at a constant rate, and out of which each byte of
-# an answer is paid. An answer that is no larger than its question is free: an
+# bucket that fills at a constant rate, and out of which each byte of an answer
+# is paid. An answer that is no larger than its question is free: an
 # attacker gains nothing by it. When the bucket is empty the answer is 5.03
 # without a payload, which is free in that sense, and the function is not run.
 #
@@ -12698,7 +12711,7 @@ COAP_RATE = 64 << 10            # bytes/s: a function's answer of 1 kB can be
 COAP_BURST = 128 << 10          # bytes; 100 calls at once
 COAP_BUDGETS = 4096             # addresses. To have a budget forgotten, and so
                                 # full again, an attacker must send this many
-                                # datagrams: 196 kB, more than a burst brings
+                                # datagrams: 131 kB, as much as a burst brings
 
 
 class Budget:
@@ -12788,10 +12801,13 @@ class CoapBudgets:
 #       a proxy is asked for                5.05
 #       a later block of an answer          14.4, without the caller
 #       a body that is too large            4.13
-#       no budget                           5.03, without a payload
 #       a block that is not the last        14.4: 2.31, or 4.08
+#       no budget                           5.03, without a payload
+#       a last block that does not follow   4.08
 #       else                                a CoapRequest, for the caller
 
+# FETCH is a GET with a body (RFC 8132, 2). PATCH, its neighbour, changes a
+# part of a resource; a function has no parts.
 COAP_METHODS = {1: "GET", 2: "POST", 3: "PUT", 4: "DELETE", 5: "FETCH"}
 COAP_SWEEP = 30.0               # s between two looks for what is out of date
 
@@ -12812,8 +12828,8 @@ class CoapEndpoint:
     """Datagrams in, CoapRequests out; replies in, datagrams out.
 
     >>> endpoint = CoapEndpoint(lambda request: 99, random=lambda: 0.5)
-    >>> call = bytes.fromhex("42027d344a71 b573686f7574 ff 68656c6c6f")
-    >>> [request] = endpoint.receive(call, ("192.0.2.7", 40000), now=0.0)
+    >>> asked = bytes.fromhex("42027d344a71 b573686f7574 ff 68656c6c6f")
+    >>> [request] = endpoint.receive(asked, ("192.0.2.7", 40000), now=0.0)
     >>> request.method, request.path, request.body
     ('POST', ('shout',), b'hello')
     >>> endpoint.reply(request.exchange, "2.04", b"HELLO",
@@ -12821,7 +12837,7 @@ class CoapEndpoint:
     >>> [(peer, data)] = endpoint.take()
     >>> data.hex(" ")
     '62 44 7d 34 4a 71 c0 20 ff 48 45 4c 4c 4f'
-    >>> endpoint.receive(call, ("192.0.2.7", 40000), now=2.5)
+    >>> endpoint.receive(asked, ("192.0.2.7", 40000), now=2.5)
     []
     >>> endpoint.take() == [(peer, data)]           # the same bytes again
     True
@@ -12976,7 +12992,9 @@ class CoapEndpoint:
         """Put aside what the answer may cost, before the function runs."""
         if not self.trusted(exchange.peer):
             if not self.budgets.spend(exchange.peer, COAP_DATAGRAM, now):
-                raise CoapRefusal("5.03", "", ((COAP_MAX_AGE, b"\2"),))
+                full = COAP_BURST // COAP_RATE      # s until it is so again
+                raise CoapRefusal("5.03", "", (
+                    (COAP_MAX_AGE, coap_uint(full)),))
             exchange.reserved = COAP_DATAGRAM
 
     # What goes out
@@ -13032,6 +13050,8 @@ class CoapEndpoint:
             options.append((COAP_SIZE2, coap_uint(len(whole.payload))))
         peer, mid, token = exchange.peer, exchange.mid, exchange.message.token
         exchange.message, kind = None, COAP_ACK
+        # A NON gets no ACK, and an ACK that was sent already was empty: then
+        # the answer is a message of our own.
         if exchange.kind == COAP_NON or exchange.said:
             kind, mid = self.kind_of_ours(exchange.kind), self.new_mid(peer)
         data = coap_encode(CoapMessage(kind, whole.code, mid, token, options,
@@ -13181,10 +13201,11 @@ class CoapEndpoint:
             self.sender.rename(con, mid, data)
         self.send(con.peer, con.data, now)
 
+
 # 14.8 From a message to a Call, and back ------------------------------------
 #
-# Nothing new can be said here: the nouns of chapter 2 and the table of kinds
-# have a column for this door.
+# Nothing new is decided here: the nouns are those of chapter 2, and its table
+# of kinds has a column for this door.
 #
 #       POST coap://host/echo/a?b=1   Call("echo", method="POST", path="/a",
 #         Content-Format 50                query="b=1", headers={"Content-
@@ -13195,6 +13216,8 @@ class CoapEndpoint:
 #       DELETE answered               2.02 Deleted
 #       a failure                     its kind's code; the sentence is the
 #                                     diagnostic payload (RFC 7252, 5.5.2)
+#       GET with Observe 0            observes the function, not the path: all
+#                                     good results of it, whoever called
 #
 # An answer is fresh for 60 s where nothing else is said (5.10.5), and a cache
 # on the way would then answer in the function's place. So Max-Age is 0, of a
@@ -13206,10 +13229,8 @@ COAP_GOOD = {"GET": "2.05", "FETCH": "2.05", "POST": "2.04", "PUT": "2.04",
 # Content-Formats are numbers, so that they fit into a byte (12.3; 60: RFC
 # 8949, 9.4). A type that is not among them is left out of the answer.
 COAP_TYPES = {0: "text/plain; charset=utf-8", 40: "application/link-format",
-                41: "application/xml", 42: "application/octet-stream",
-                50: "application/json", 60: "application/cbor"}
-
-MAX_DIAGNOSTIC = 512        # bytes: a sentence, in one datagram
+              41: "application/xml", 42: "application/octet-stream",
+              50: "application/json", 60: "application/cbor"}
 
 
 
@@ -13226,11 +13247,11 @@ def content_format(text):
     >>> content_format("application/json"), content_format("text/html")
     (50, None)
     """
-    kind, _, rest = text.lower().replace(" ", "").partition(";")
-    if kind == "text/plain" and rest not in ("", "charset=utf-8"):
+    media, _, rest = text.lower().replace(" ", "").partition(";")
+    if media == "text/plain" and rest not in ("", "charset=utf-8"):
         return None
     for number, name in COAP_TYPES.items():
-        if name.partition(";")[0] == kind:
+        if name.partition(";")[0] == media:
             return number
     return None
 
@@ -13254,23 +13275,23 @@ def coap_call(request):
              for part in request.path[1:]]
     query = [urllib.parse.quote(part, safe="!$'()*+,;=:@/?~")
              for part in request.query]
-    kind = COAP_TYPES.get(request.options.get(COAP_CONTENT_FORMAT))
+    media = COAP_TYPES.get(request.options.get(COAP_CONTENT_FORMAT))
     return Call(request.path[0], request.body,
-                {"Content-Type": kind} if kind else {}, request.method,
+                {"Content-Type": media} if media else {}, request.method,
                 "/" + "/".join(request.path[1:]), "/" + "/".join(parts),
                 "&".join(query), "coap")
 
 
 def coap_refusal(error):
-    """Spell a FaasError: code, sentence, and for `busy` when to come again.
+    """Spell a FaasError: code, sentence, and when to come again.
+
+    That is in 1 s (Max-Age, RFC 7252, 5.9.3.4) where it may be better then.
 
     >>> coap_refusal(FaasError("busy", "come later"))
     CoapAnswer(code='5.03', payload=b'come later', options=((14, b'\\x01'),))
     """
-    said = str(error).encode()[:MAX_DIAGNOSTIC]
     later = error.kind in ("busy", "unavailable")
-    return CoapAnswer(KINDS[error.kind].coap,
-                      said.decode("utf-8", "ignore").encode(),
+    return CoapAnswer(KINDS[error.kind].coap, str(error).encode(),
                       ((COAP_MAX_AGE, b"\1" if later else b""),))
 
 
@@ -13335,7 +13356,7 @@ def core_matches(attributes, query):
 
 
 def coap_respond(platform, request):
-    """Answer one request; give the CoapAnswer, and what it observes.
+    """Answer one request; give the CoapAnswer, and what it may observe.
 
     Errors: FaasError.
     """
@@ -13354,9 +13375,7 @@ def coap_respond(platform, request):
     call = coap_call(request)
     call = call._replace(fn=platform.name_of(call.fn))
     answer = coap_answer(whole(platform.invoke(call)), request.method, accept)
-    wants = request.method == "GET" and request.observe == 0
-    good = wants and answer.code[0] == "2"
-    return answer, call.fn if good else None
+    return answer, call.fn if request.method == "GET" else None
 
 
 # 14.9 SHELL: one socket, and threads that take turns to listen --------------
@@ -13377,6 +13396,9 @@ def coap_respond(platform, request):
 COAP_READERS = 500          # threads: three functions' 16 calls that run and
                             # 128 that wait (2.3), and some to refuse the rest
 COAP_SPARE = 8              # that may listen while there is nothing to hear
+COAP_BUFFER = 1 << 20       # bytes; a burst waits in the kernel, which gives
+                            # no more than net.core.rmem_max
+
 # An answer has to come from the address that was asked (RFC 7252, 5.3.2), or
 # its client throws it away. A socket that listens on all addresses does not
 # know which one that was, unless the kernel is asked to tell (ip(7), ipv6(7)):
@@ -13384,14 +13406,9 @@ COAP_SPARE = 8              # that may listen while there is nothing to hear
 WHERE = {socket.AF_INET: (socket.IPPROTO_IP, 8),        # IP_PKTINFO
          socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)}
 
-COAP_BUFFER = 1 << 20       # bytes; a burst waits in the kernel's memory
-
-MISTAKE = ("the platform made a mistake; its error output has the "
-           "traceback")
-
 
 def on_loopback(peer):
-    """Tell whether an address is of this machine.
+    """Tell whether a peer is on loopback, where no address is forged.
 
     >>> on_loopback(("127.0.0.1", 5683)), on_loopback(("192.0.2.1", 5683))
     (True, False)
@@ -13439,7 +13456,8 @@ class CoapServer:
     def start(self, platform):
         """Begin to serve."""
         import random
-        self.platform, limit = platform, platform.limits.body
+        self.platform = platform
+        limit = min(platform.limits.body, COAP_UPLOADED)
         self.endpoint = CoapEndpoint(lambda request: limit, random.random,
                                      on_loopback)
         platform.watchers.append(self.announced)
@@ -13587,29 +13605,42 @@ class CoapServer:
 
 
 # Try it ---------------------------------------------------------------------
-#   >>> coap_decode(bytes.fromhex("40017d34bb74656d7065726174757265")).options
-#   ((11, b'temperature'),)
-#   >>> coap_block_decode(bytes.fromhex("0e")).size
-#   1024
-#   >>> endpoint = CoapEndpoint(lambda request: 99, random=lambda: 0.5)
-#   >>> ping = coap_encode(CoapMessage(COAP_CON, 0, 0x1234))
-#   >>> endpoint.receive(ping, ("::1", 9), now=0.0), endpoint.take()
-#   ([], [(('::1', 9), b'p\x00\x124')])
+#   >>> import tempfile
+#   >>> home = tempfile.mkdtemp()
+#   >>> platform, server = Platform(home), CoapServer("127.0.0.1", 0)
+#   >>> with open(home + "/functions/shout", "w") as file:
+#   ...     _ = file.write("#!/bin/sh\ntr a-z A-Z\n")
+#   >>> os.chmod(home + "/functions/shout", 0o755)
+#   >>> server.start(platform)
+#   >>> sensor = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+#   >>> sensor.connect(("127.0.0.1", server.port))
+#   >>> for again in range(2):          # as if the first answer were lost
+#   ...     sensor.send(bytes.fromhex(
+#   ...         "42 02 7d 34 4a 71 b5 73 68 6f 75 74 ff 68 65 6c 6c 6f"))
+#   ...     sensor.recv(1152).hex(" ")
+#   18
+#   '62 44 7d 34 4a 71 c0 20 ff 48 45 4c 4c 4f'
+#   18
+#   '62 44 7d 34 4a 71 c0 20 ff 48 45 4c 4c 4f'
+#   >>> len(platform.journal.recent())          # how often the function ran
+#   1
+#   >>> sensor.close(); server.stop(); server.drain(time.monotonic() + 5)
+#   >>> platform.close()
 #
 # Roads not taken ------------------------------------------------------------
 #   DTLS or OSCORE (RFC 8613), which would tell who asks: Python's ssl has no
 #     DTLS, and the other needs ciphers that the standard library lacks.
 #   Discovery by multicast (RFC 7252, section 8): everybody on the link may
-#     make us answer a forged address. A platform is found by its own.
+#     make us answer a forged address. Who calls a platform knows where it is.
 #   CoAP over TCP (RFC 8323): for networks that drop UDP. There, HTTP will do.
-#   Answering a NON by an ACK, as tinyFaaS does: its sender counts on nothing,
-#     and two such servers can go on answering each other for ever.
+#   Answering whatever comes by an ACK, as tinyFaaS does: nobody waits for that
+#     of a NON, and two servers that answer ACKs answer each other for ever.
 #
 # Real world -----------------------------------------------------------------
 #   Water meters and street lamps are managed by LwM2M, which is CoAP with a
 #   model of devices on top; so is the inside of a Thread network, Matter's
 #   radio. Californium and libcoap are what others are measured by; aiocoap is
-#   the one to read. Among FaaS platforms, tinyFaaS alone has this door.
+#   the one to read. Of the platforms of chapter 10, tinyFaaS has this door.
 
 # ============================================================================
 # Chapter 15. The gRPC door, bottom up: what is under a remote call?
@@ -14581,7 +14612,7 @@ def hpack_huffman(data):
 # and 2n + 1 are below n, and the tree needs no pointers. Measured, for a date
 # of 22 bytes: bit by bit 15 us, with a window of eight bits 6 us, by halves of
 # a byte 2.3 us. Whole bytes were no faster than halves, and need a table 16
-# times as large. This one has 4,096 places, and takes 4 ms and 260 kB when the
+# times as large. This one has 4,096 places, and takes 4 ms and 300 kB when the
 # first such text arrives; who speaks no HTTP/2 never pays for it.
 
 HPACK_EOS = (1 << 31) - 1       # the node of 30 ones
@@ -16125,14 +16156,17 @@ class PlainExchange:
     >>> health = Route("GET", "/health", "", "open", "",
     ...                lambda door, request: text_response("OK"))
     >>> exchange = PlainExchange(Door(None, (health,)), Request(
-    ...     "GET", "/health"), limit=100)
+    ...     "GET", "/health"), limit=100, clock=lambda: 784111777)
     >>> exchange.hear(b"", ended=True)().body
     b'OK'
+
+    `clock()` gives the seconds since 1970, for the answer's date.
     """
 
-    def __init__(self, door, request, limit, refusal=None):
+    def __init__(self, door, request, limit, clock, refusal=None):
         self.door, self.request, self.limit = door, request, limit
-        self.refusal, self.held, self.size = refusal, bytearray(), 0
+        self.clock, self.refusal = clock, refusal
+        self.held, self.size = bytearray(), 0
         self.off = False            # Its client has called it off.
         self.endless = False        # It does not end by itself.
 
@@ -16153,7 +16187,7 @@ class PlainExchange:
                 f"the {self.limit} that are taken here"))
         response = self.refusal or handle(self.door, request)
         return h2_answer(response, request.method,
-                         http_date(int(time.time())))
+                         http_date(int(self.clock())))
 
     def is_off(self):
         return self.off
@@ -16223,20 +16257,25 @@ class GrpcExchange:
     """A remote call, from its head to its answer.
 
     >>> echo = GrpcMethod("unary", lambda exchange, message: [message])
-    >>> exchange = GrpcExchange(echo, Request("POST", "/s/m"), 100)
+    >>> exchange = GrpcExchange(echo, Request("POST", "/s/m"), 100, float)
     >>> exchange.hear(bytes.fromhex("00 00000002 0801"), ended=True).body
     b'\\x00\\x00\\x00\\x00\\x02\\x08\\x01'
+
+    `clock()` gives seconds on any clock, for the client's deadline.
     """
 
-    def __init__(self, method, request, limit, door=None):
+    def __init__(self, method, request, limit, clock, door=None):
         self.method, self.request, self.door = method, request, door
+        self.clock, self.until = clock, None
         self.off, self.endless = False, method and method.form != "unary"
         self.waiting, self.begun, self.failure = [], False, None
         self.reader = GrpcMessages()
         try:
             if method is None:
                 raise unknown_method(request.path)
-            self.timeout = grpc_timeout(request.get("grpc-timeout", None))
+            timeout = grpc_timeout(request.get("grpc-timeout", None))
+            if timeout is not None:     # It counts from the head on.
+                self.until = clock() + timeout
             self.reader = GrpcMessages(request.get("grpc-encoding"), limit)
         except GrpcError as error:
             self.failure = error
@@ -16332,10 +16371,10 @@ class GrpcExchange:
 
 # A call's life on this door, for a client that allows half a second:
 #
-#       HEADERS    grpc-timeout: 500m    Call(timeout=0.5): chapter 8 makes it
-#                                        a deadline, if it is sooner than the
-#                                        function's own
-#       DATA       "echo", "hi"          the message; the worker is asked
+#       HEADERS    grpc-timeout: 500m    until then, on our clock
+#       DATA       "echo", "hi"          Call(timeout=what is left): chapter 8
+#                                        makes it a deadline, if it is sooner
+#                                        than the function's own
 #       (1)        the answer            OK, and the text
 #       (2)        0.5 s pass            the worker is ended: DEADLINE_EXCEEDED
 #       (3)        RST_STREAM(CANCEL)    `off` is set; whoever waits for the
@@ -16379,14 +16418,23 @@ def grpc_call(exchange, name, body):
     """Make the Call of a remote call.
 
     >>> request = Request("POST", "/s/m", "", (("grpc-timeout", "2S"),))
-    >>> exchange = GrpcExchange(GrpcMethod("unary", None), request, 100)
-    >>> grpc_call(exchange, "f", b"hi")[:3], exchange.timeout
-    (('f', b'hi', {}), 2)
+    >>> clock = iter([5.0, 5.5]).__next__       # half a second goes by
+    >>> exchange = GrpcExchange(GrpcMethod("unary", None), request, 100, clock)
+    >>> call = grpc_call(exchange, "f", b"hi")
+    >>> call.fn, call.body, call.timeout
+    ('f', b'hi', 1.5)
+
+    Errors: GrpcError DEADLINE_EXCEEDED, where no time is left.
     """
     call = grpc_pattern(exchange.request)
-    wanted = [time for time in (call.timeout, exchange.timeout) if time]
+    timeout = call.timeout
+    if exchange.until is not None:
+        left = exchange.until - exchange.clock()
+        if left <= 0:
+            raise GrpcError("DEADLINE_EXCEEDED", "no time was left for it")
+        timeout = min(timeout or left, left)
     return call._replace(
-        fn=name, body=body, timeout=min(wanted, default=0.0),
+        fn=name, body=body, timeout=timeout,
         gone=exchange.is_off, called_off=exchange.is_off)
 
 
@@ -16413,8 +16461,6 @@ def tinyfaas_request(exchange, message):
     """
     asked = proto_decode(TINYFAAS_DATA, message)
     name, platform = asked["functionIdentifier"], exchange.door.platform
-    if exchange.timeout == 0:
-        raise GrpcError("DEADLINE_EXCEEDED", "no time was left")
     call = grpc_call(exchange, platform.name_of(name), asked["data"].encode())
     result = whole(platform.invoke(call))
     trail = ("x-execution-id", result.id)
@@ -16848,14 +16894,16 @@ class H2Server(HttpServer):
         method = GRPC_METHODS.get(request.path)
         grpc = GRPC_TYPE.fullmatch(request.get("content-type"))
         if grpc and request.method == "POST":
-            return GrpcExchange(method, request, GRPC_MOST, self.door)
+            return GrpcExchange(method, request, GRPC_MOST, time.monotonic,
+                                self.door)
         refusal = None
         if method and request.method != "POST":
             refusal = text_response("this path takes POST\n", 405,
                                     {"Allow": "POST"})
         elif method:
             refusal = text_response("this path takes application/grpc\n", 415)
-        return PlainExchange(self.door, request, self.limit, refusal)
+        return PlainExchange(self.door, request, self.limit, time.time,
+                             refusal)
 
     def attend(self, client):
         """Serve one connection."""
@@ -17191,8 +17239,8 @@ def has_ipv6():
 def both_loopbacks(door, host, port):
     """Open a door on an address; on loopback, on that of IPv6 too.
 
-    `localhost` is both. A client that takes the wrong one of TCP's is
-    refused, and takes the other; one of UDP's never hears of it.
+    `localhost` means both. A client of TCP that is refused by the one takes
+    the other; a client of UDP does not try.
     """
     if port < 0:
         return []
@@ -17832,9 +17880,9 @@ OF_SERVER = {       # and of those that listen
     "--data-port": {"type": port_number, "metavar": "N",
                     "help": "of calls only (8000); -1 for none"},
     "--grpc-port": {"type": port_number, "metavar": "N",
-                    "help": "of gRPC, and calls by HTTP/2 (9000)"},
+                    "help": "of gRPC, and HTTP/2 (9000); -1 for none"},
     "--coap-port": {"type": port_number, "metavar": "N",
-                    "help": "of CoAP, which is UDP (5683)"},
+                    "help": "of CoAP, a UDP port (5683); -1 for none"},
     "--clock": {"default": "auto", "help": "who keeps the schedules",
                 "choices": ["auto", "crontab", "builtin", "off"]},
     **OF_PLATFORM}

@@ -27,7 +27,7 @@ from conftest import FAAS, ROOT, Server, eventually, script, zip_of
 from faas import TONGUES, FaasError, Item, find_tool, pack_tar
 
 LIMIT = 2_000_000       # bytes of output; the functions know it too
-HANG_TIME = 5           # s that a call may take of a function that hangs
+HANG_TIME = 3           # s that a call may take of a function that hangs
 
 
 class Kind(typing.NamedTuple):
@@ -486,7 +486,8 @@ def hanging(faas, deployed):
     def hang(name, kind):
         deploy(faas, f"hang-{name}", kind, timeout=HANG_TIME)
         # A script is a file, and has no settings, but its caller has a say.
-        patience = {"X-Timeout": "5s"} if kind.tongue == "script" else {}
+        patience = ({"X-Timeout": f"{HANG_TIME}s"}
+                    if kind.tongue == "script" else {})
         return ask(faas, f"hang-{name}", kind, "hang", patience)
     with concurrent.futures.ThreadPoolExecutor(len(KINDS)) as pool:
         yield {name: pool.submit(hang, name, KINDS[name])

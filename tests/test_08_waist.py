@@ -1850,7 +1850,7 @@ def test_a_call_of_a_deleted_function_changes_nothing_of_its_successor(
     assert platform.find("x").fn.env == {"SECRET": "second's own"}
 
 
-# A caller who has called it off, and watchers: 8.1, 8.7 -----------------------
+# A caller who has called it off, and watchers: 8.1, 8.7 ----------------------
 
 CALLED_OFF = "its caller has called it off"
 

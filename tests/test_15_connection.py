@@ -1285,16 +1285,16 @@ def test_and_as_long_for_the_window_of_the_connection():
 
 def test_a_window_that_opens_buys_time():
     connection = stalled(setting(4, 0))
-    for now in range(0, 80, 4):         # 1,225 bytes/s
+    for now in range(0, 52, 4):         # 1,225 bytes/s
         assert connection.receive(h2_window(1, 4900), float(now)) == []
         connection.take()
         assert connection.check(now + 1.0) == []
-    assert connection.streams[1].queued == 100_000 - 20 * 4900
+    assert connection.streams[1].queued == 100_000 - 13 * 4900
 
 
 def test_a_window_that_opens_by_a_byte_a_minute_buys_none():
     connection, events = stalled(setting(4, 0)), []
-    for now in range(0, 100, 20):
+    for now in range(0, 140, 20):
         events += connection.receive(h2_window(1, 1), float(now))
         connection.take()
     assert [(event.what, event.code) for event in events] == [("reset", CALM)]

@@ -57,24 +57,30 @@ def unfinished(faas):
 
 
 def listeners_of(pid):
-    """Give the local addresses on which a process listens, in hex."""
+    """Give the local addresses on which a process listens, in hex.
+
+    The state of a socket is 0A where it listens (TCP), or 07 where it hears
+    whoever knows its port (UDP).
+    """
     inodes, found = set(), set()
     for fd in os.listdir(f"/proc/{pid}/fd"):
         try:
             inodes.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
         except OSError:
             pass
-    for table in "tcp", "tcp6":
+    for table in "tcp", "tcp6", "udp", "udp6":
         with open(f"/proc/{pid}/net/{table}") as file:
             for line in file.readlines()[1:]:
                 cells = line.split()
-                if cells[3] == "0A" and f"socket:[{cells[9]}]" in inodes:
+                mine = f"socket:[{cells[9]}]" in inodes
+                if mine and cells[3] in ("0A", "07"):
                     found.add(cells[1].partition(":")[0])
     return found
 
 
 def test_s1_it_listens_on_loopback_by_default(server):
-    assert listeners_of(server().pid) == {"0100007F"}       # 127.0.0.1
+    ipv4, ipv6 = "0100007F", "00000000000000000000000001000000"
+    assert listeners_of(server().pid) | {ipv6} == {ipv4, ipv6}
 
 
 def test_s1_on_any_other_address_management_needs_the_key(server):
@@ -998,7 +1004,7 @@ def test_s12_the_data_folder_can_be_moved_after_a_stop(server, tmp_path):
 # S13. The door is asked from an address that is not this machine's: in a
 # network of its own, where 192.0.2.1 (RFC 5737) is an address of `lo`.
 
-FORGED = """
+FROM_ELSEWHERE = """
 import json, os, socket, subprocess, sys, time
 import faas
 from coap_peer import CoapPeer
@@ -1043,7 +1049,7 @@ def test_s13_what_an_address_elsewhere_is_sent_has_a_budget(tmp_path):
     large = tmp_path / "functions" / "large"
     large.write_text("#!/bin/sh\nhead -c 900 /dev/zero\n")
     large.chmod(0o755)
-    (tmp_path / "forged.py").write_text(FORGED)
+    (tmp_path / "forged.py").write_text(FROM_ELSEWHERE)
     env = {name: os.environ[name] for name in os.environ.keys() - OURS}
     here = os.path.dirname(__file__)
     done = subprocess.run(
