@@ -8258,7 +8258,7 @@ class ProtocolError(Exception):
 
 
 class Request(typing.NamedTuple):
-    """One HTTP request; only this chapter and the next know of it."""
+    """One HTTP request; only 9, 10 and 15 know of it."""
     method: str
     path: str                   # as sent, still %-encoded: '/shout/a%20b'
     query: str = ""             # as sent
@@ -11716,7 +11716,6 @@ class CoapError(Exception):
     kind, mid = None, 0
 
 
-@functools.lru_cache(maxsize=256)
 def coap_code(text):
     """Turn a code as people write it into the byte that is sent.
 
@@ -11813,15 +11812,10 @@ def coap_encode(message):
     before = 0
     # Repeated options are a list, so those of one number keep their order.
     for number, value in sorted(options, key=lambda option: option[0]):
-        delta, length = number - before, len(value)
+        high, delta = coap_nibble(number - before)
+        low, length = coap_nibble(len(value))
+        parts += bytes((high << 4 | low,)), delta, length, value
         before = number
-        if delta < 13 and length < 13:
-            parts.append(bytes((delta << 4 | length,)))
-        else:
-            high, after_delta = coap_nibble(delta)
-            low, after_length = coap_nibble(length)
-            parts += bytes((high << 4 | low,)), after_delta, after_length
-        parts.append(value)
     if payload:
         parts += b"\xff", payload
     return b"".join(parts)
@@ -13660,7 +13654,9 @@ class CoapServer:
 #       how are names and paths said cheaply?      an HPACK block     15.3
 #       whose bytes are these?                     a frame            15.4
 #       who may send how much, and when?           a connection       15.5
-#       what is asked, and of which function?      a service          15.6
+#       when is a question complete?               an exchange        15.6
+#       what is asked, and of which function?      a service          15.7
+#       who waits for what?                        threads            15.8
 #
 # The call above as it crosses the wire, 117 bytes of which the last two are
 # "hi". Below each part stands what it says:
@@ -13672,10 +13668,10 @@ class CoapServer:
 #        00 00 54     83 86 04 30 ...  00 00 0f     00 00 00 00 0a
 #        01 04        HPACK: POST,     00 01        the prefix: 10 bytes
 #        00 00 00 01  http, the path,  00 00 00 01    0a 04 65 63 68 6f  "echo"
-#        its head     its type         its head       12 02 68 69        "hi"
+#        its head     te, its type     its head       12 02 68 69        "hi"
 #                                                   the message: two fields
 #
-# Nothing in this tower comes from a package. Up to 15.5 it has no socket and
+# Nothing in this tower comes from a package. Up to 15.7 it has no socket and
 # no clock either: bytes in, values out.
 #
 # Promised: nothing.
@@ -13708,7 +13704,7 @@ class GrpcError(Exception):
 # 15.1 Varints and protobuf --------------------------------------------------
 #
 # Most numbers are small, so a number of eight bytes is mostly zeros. A varint
-# takes seven bits for each byte, the lowest first; a byte's first bit says
+# takes seven bits for each byte, the lowest first; a byte's highest bit says
 # whether one more follows. 300 is 10 0101100 in groups of seven bits:
 #
 #       ac = 1 0101100      the lowest seven bits, and there is more
@@ -13788,7 +13784,7 @@ def varint_decode(data, at=0):
 
 PROTO_FIXED = {1: 8, 5: 4}  # bytes of a value, by its wire type
 PROTO_DEPTH = 100           # groups within groups; google.protobuf's limit
-PROTO_FIELDS = 10_000       # in a message. Ours have 7 at most, but 4 MB may
+PROTO_FIELDS = 10_000       # in a message. Ours have 6 at most, but 4 MB may
                             # be two million unknown ones, 200 MB as a list
 
 
@@ -14031,7 +14027,8 @@ service ServerReflection {
 }
 """}
 
-# Reflection was called v1alpha for seven years, and differs in nothing else.
+# Until 2023 servers spoke v1alpha alone, and most tools still can. But for its
+# name it is v1.
 PROTO_FILES["grpc/reflection/v1alpha/reflection.proto"] = PROTO_FILES[
     "grpc/reflection/v1/reflection.proto"].replace("n.v1;", "n.v1alpha;")
 
@@ -14155,6 +14152,7 @@ def proto_parse_field(words, types):
              "type": PROTO_KINDS[kind][1]}
     if path:
         field["type_name"] = path[0]
+    # For proto_specs; no FileDescriptorProto has it, so it is not encoded.
     return {**field, "optional": True} if label == ["optional"] else field
 
 
@@ -14366,9 +14364,9 @@ def grpc_unzip(data, most):
 #       grpc-message: no %E2%98%83   UTF-8, %-encoded but for 20 to 7e hex
 #       lab-bin: /w                  bytes in base64, padded or not
 #
-# The message is cut because clients bound the fields that they read, some at
-# 8 kB: past that they report RESOURCE_EXHAUSTED in the place of the status
-# (grpc/grpc#37852), and what went wrong is lost.
+# The message is cut because clients bound the fields that they read; 8 kB are
+# suggested (PROTOCOL-HTTP2.md). Past its bound a client reports its own
+# RESOURCE_EXHAUSTED (grpc/grpc#37852), and what went wrong is lost.
 
 GRPC_TIMES = {"H": 3600, "M": 60, "S": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 GRPC_SENTENCE = 1024        # bytes of a grpc-message as it is sent
@@ -14409,7 +14407,7 @@ def grpc_message(sentence):
 
 
 def grpc_message_decode(text):
-    """Read a grpc-message, as clients do: what is not understood stays.
+    """Read a grpc-message, as our tests' clients do; nonsense stays.
 
     >>> grpc_message_decode("100 %25 na%C3%AFve %zz")
     '100 % naïve %zz'
@@ -14588,7 +14586,9 @@ def hpack_codes():
 
 
 def hpack_huffman(data):
-    """Write bytes in Huffman code, the last byte filled up with ones.
+    """Write bytes in Huffman code, as clients do: we only read it.
+
+    The last byte is filled up with ones.
 
     >>> hpack_huffman(b"www.example.com").hex(" ", 2)
     'f1e3 c2e5 f23a 6ba0 ab90 f4ff'
@@ -14612,8 +14612,9 @@ def hpack_huffman(data):
 # and 2n + 1 are below n, and the tree needs no pointers. Measured, for a date
 # of 22 bytes: bit by bit 15 us, with a window of eight bits 6 us, by halves of
 # a byte 2.3 us. Whole bytes were no faster than halves, and need a table 16
-# times as large. This one has 4,096 places, and takes 4 ms and 300 kB when the
-# first such text arrives; who speaks no HTTP/2 never pays for it.
+# times as large. This one has 4,112 places (16 are EOS's), and takes 4 ms and
+# 300 kB when the first such text arrives; who speaks no HTTP/2 never pays for
+# it.
 
 HPACK_EOS = (1 << 31) - 1       # the node of 30 ones
 
@@ -14801,7 +14802,7 @@ class HpackDecoder:
 # Our own fields are few and short, so we remember nothing and ask nobody to:
 # what is in the static table is a number, all else a literal. That suits every
 # client, also one whose table has 0 bytes, and no state of ours can go out of
-# step with theirs. Nor do we write Huffman code: it would save 8 of the 35
+# step with theirs. Nor do we write Huffman code: it would save 18 of the 72
 # bytes that the fields of a gRPC answer take, in a packet that has 40 bytes of
 # TCP and IP before them, and cost more time than all else here.
 
@@ -14830,6 +14831,7 @@ def hpack_encode(fields):
             block += hpack_number(len(name), 7) + name
         block += hpack_number(len(value), 7) + value
     return block
+
 
 # 15.4 HTTP/2: frames --------------------------------------------------------
 #
@@ -14870,6 +14872,9 @@ def hpack_encode(fields):
 #                block    fields, in HPACK             e.g. 82 86 84
 #                room     bytes that the client may still send us
 #                window   bytes that we may still send it
+#
+# A frame of the title page, between us and a worker, is none of these, and a
+# stream of it, an answer that is still coming, has a capital here: a Stream.
 #
 # The preface is a request of a method that nobody has: an HTTP/1.1 server
 # that is spoken to by mistake refuses it at once, and executes nothing (3.4).
@@ -14924,6 +14929,8 @@ H2_KINDS = (                # by number
 #       9   COMPRESSION_ERROR    the HPACK tables have parted
 #       10  CONNECT_ERROR        a tunnel has collapsed
 #       11  ENHANCE_YOUR_CALM    you cost too much
+#
+# 12 and 13 are for those who want better TLS, or HTTP/1.1.
 
 (H2_NO_ERROR, H2_PROTOCOL_ERROR, H2_INTERNAL_ERROR, H2_FLOW_CONTROL_ERROR,
  H2_SETTINGS_TIMEOUT, H2_STREAM_CLOSED, H2_FRAME_SIZE_ERROR, H2_REFUSED_STREAM,
@@ -14944,7 +14951,7 @@ H2_KINDS = (                # by number
 H2_TABLE_SIZE, H2_MAX_STREAMS, H2_INITIAL_WINDOW, H2_MAX_LIST = 1, 3, 4, 6
 H2_MOST = (1 << 31) - 1     # the largest window (6.9.1), the largest stream
 
-H2_ALLOWED = {              # of the others, any value is one (6.5.2)
+H2_ALLOWED = {              # what 2, 4 and 5 may be; else a code (6.5.2)
     2: (range(2), H2_PROTOCOL_ERROR),
     4: (range(H2_MOST + 1), H2_FLOW_CONTROL_ERROR),
     5: (range(1 << 14, 1 << 24), H2_PROTOCOL_ERROR)}
@@ -15085,10 +15092,12 @@ H2_FORBIDDEN = frozenset("connection keep-alive proxy-connection "
 H2_SPECIAL = H2_FORBIDDEN | {"te", "host", "content-length"}
 
 # A method, a space, an authority without "@", "/" or "?", a space, and a path
-# without "#", as in 9.1.
+# without "#", as in 9.1. What ++ and *+ have taken they do not give back, so
+# that a long line that does not match is seen through once.
+H2_HOST = r"[!$-.0-;=A-Z\[\]_a-z~]*+"
 H2_TARGET = re.compile(
-    r"(?!CONNECT )%s {0}(/[\x21\x22\x24-\x7e]*+)|OPTIONS {0}\*".replace(
-        "{0}", r"[!$-.0-;=A-Z\[\]_a-z~]*+ ") % TOKEN.decode())
+    rf"(?!CONNECT ){TOKEN.decode()} {H2_HOST} /[\x21\x22\x24-\x7e]*+"
+    rf"|OPTIONS {H2_HOST} \*")
 
 
 class H2Malformed(Exception):
@@ -15162,7 +15171,8 @@ def h2_check_special(special):
     >>> h2_check_special([("host", "A"), ("content-length", "5")])
     ({5}, {'a'})
 
-    To say either twice is no error, if it is the same (RFC 9110, 8.6).
+    To say either twice is no error here, if it is the same; of a length
+    RFC 9110 (8.6) allows that.
     """
     lengths, hosts = set(), set()
     for name, value in special:
@@ -15283,8 +15293,8 @@ class H2Stream:
 
 H2_TAKE = 64 << 10          # bytes of DATA at once; what is given to the
                             # socket cannot be overtaken any more
-H2_WAITING = 16 << 20       # bytes of answers that wait, four of the largest;
-                            # past it, new streams are refused
+H2_WAITING = 16 << 20       # bytes of answers that wait: two of the largest,
+                            # and some; past it, new streams are refused
 H2_EXPLAINED = 3            # frames of the client that one of ours explains:
                             # two WINDOW_UPDATEs, and a PING of Go's, which
                             # measures the line with each DATA that comes
@@ -15552,7 +15562,7 @@ class H2Sender:
 #       it is the server that resets                   CVE-2025-8671
 #       PING, SETTINGS, empty DATA, PRIORITY: frames   2019, CVE-2019-9512,
 #       that bring nothing, and want an answer         9513, 9515, 9518
-#       the answers to them, which nobody reads        2019, CVE-2019-9517
+#       the answers to them, which nobody reads        the same
 #       a block that goes on and on                    2024, CVE-2024-27316
 #       a block that unpacks to megabytes (15.3)       2016, CVE-2016-6581
 #
@@ -15866,6 +15876,8 @@ class H2Connection(H2Sender):
         try:
             fields = self.hpack.decode(block, H2_LIST)
         except HpackTooLarge:
+            # To end the stream would do for HPACK. But our settings say how
+            # much we take, and who sends more is no client of ours.
             raise H2Error(H2_ENHANCE_YOUR_CALM, "a block has more than "
                           f"{H2_LIST} bytes of fields") from None
         except HpackError as error:
@@ -15919,8 +15931,8 @@ class H2Connection(H2Sender):
     def on_priority(self, flags, stream, payload):
         """Ignore it: RFC 9113 (5.3) gave up the tree that it describes.
 
-        Alone of all frames it is an error of its stream to have the wrong
-        size (6.3), if there is one.
+        Any other frame of the wrong size ends the connection; this one ends
+        its stream (6.3), if that is open.
         """
         if len(payload) != 5:
             raise H2Error(H2_FRAME_SIZE_ERROR, "PRIORITY has not 5 bytes",
@@ -15929,7 +15941,7 @@ class H2Connection(H2Sender):
         self.spend("PRIORITY")
 
     def check_priority(self, stream, payload):
-        """Refuse a loop in the tree (RFC 7540, 5.3.1)."""
+        """Refuse a loop, as RFC 7540 (5.3.1) did and h2spec still asks."""
         if int.from_bytes(payload[:4], "big") & H2_MOST == stream:
             raise H2Error(H2_PROTOCOL_ERROR, f"stream {stream} depends on "
                           "itself")
@@ -16027,7 +16039,7 @@ class H2Connection(H2Sender):
         return self.events
 
     def note_begun(self, moved):
-        """Note when it began, what is not whole; `moved`: something was."""
+        """Note since when something is not whole; `moved`: a frame came."""
         if not self.held and self.block is None and self.stage == "open":
             self.begun = None
         elif self.begun is None or moved and self.block is None:
@@ -16067,11 +16079,12 @@ class H2Connection(H2Sender):
             self.reset(one.stream, code)
             self.events.append(H2Event("reset", one.stream, code=code))
 
+
 # 15.6 From a stream to an answer --------------------------------------------
 #
 # What lies on top of HTTP/2 is a question of two fields. A POST whose
-# content-type begins with application/grpc is a remote call; all else is the
-# web, and goes to the same `handle` as a request of chapter 9.
+# content-type is application/grpc, or that with +proto, is a remote call; all
+# else is the web, and goes to the same `handle` as a request of chapter 9.
 #
 #       :path                          content-type         what it is
 #       /openfogstack...TinyFaaS/...   application/grpc     a remote call
@@ -16079,10 +16092,10 @@ class H2Connection(H2Sender):
 #       /anything/else                 application/grpc     UNIMPLEMENTED
 #       /echo/a?b=1                    any, or none         a request: handle
 #
-# Of both, the core tells piece by piece what comes; what becomes of it is an
-# Exchange. It is told each piece, and gives back what is to be done now:
-# nothing, an H2Answer to be written, or a task that makes one and may take
-# its time, which is for another thread.
+# Of both, the core tells piece by piece what comes. An exchange, which is a
+# PlainExchange or a GrpcExchange, is told each piece, and gives back what is
+# to be done now: nothing, an H2Answer to be written, or a task, whose result
+# is one. A task may take its time, and is for another thread.
 
 
 class H2Answer(typing.NamedTuple):
@@ -16170,6 +16183,11 @@ class PlainExchange:
         self.off = False            # Its client has called it off.
         self.endless = False        # It does not end by itself.
 
+    @property
+    def gathered(self):
+        """How many bytes are held until the request's end."""
+        return len(self.held)
+
     def hear(self, data, ended):
         self.size += len(data)
         if self.size <= self.limit:
@@ -16236,8 +16254,13 @@ def grpc_trailers(status, sentence=""):
 class GrpcMethod(typing.NamedTuple):
     """One method of a service."""
     form: str                   # 'unary', 'watch' or 'converse'
-    handler: typing.Callable    # (exchange, message) -> [message, trailers]
+    handler: typing.Callable    # (exchange, message) -> [message, *trailers]
     waits: bool = False         # it may take time: not for the listener
+
+
+GRPC_SERVICES = sorted(f"{file['package']}.{service['name']}"
+                       for file in PROTO_PARSED.values()
+                       for service in file["service"])
 
 
 def unknown_method(path):
@@ -16281,8 +16304,8 @@ class GrpcExchange:
             self.failure = error
 
     @property
-    def held(self):
-        return self.reader.held
+    def gathered(self):
+        return len(self.reader.held) + sum(map(len, self.waiting))
 
     def is_off(self):
         return self.off
@@ -16316,6 +16339,8 @@ class GrpcExchange:
             said, *more = self.method.handler(self, self.waiting.pop())
         except GrpcError as error:
             return self.refusal(error)
+        except FaasError as error:
+            return self.refuse(error)
         if self.method.form == "watch":
             return self.speak(said)
         return H2Answer(GRPC_HEAD, grpc_frame(said),
@@ -16323,28 +16348,25 @@ class GrpcExchange:
 
     def converse(self, ended):
         """Answer each message; they are few, and wait for nobody."""
+        if ended:
+            self.reader.at_end()
         said = [self.method.handler(self, message)[0]
                 for message in self.waiting]
         self.waiting.clear()
-        answer = self.speak(*said) if said else None
         if ended:
-            self.reader.at_end()
-            answer = self.finish()._replace(
-                body=answer.body if answer else b"")
-        return answer
+            return self.speak(*said, trailers=grpc_trailers("OK"))
+        return self.speak(*said) if said else None
 
-    def speak(self, *messages):
-        """Say something, and leave the stream open."""
+    def speak(self, *messages, trailers=()):
+        """Say something; without trailers the stream stays open."""
         fields = () if self.begun else GRPC_HEAD
         self.begun = True
         return H2Answer(fields, b"".join(map(grpc_frame, messages)),
-                        last=False)
+                        trailers, last=bool(trailers))
 
-    def finish(self, status="OK", sentence=""):
+    def finish(self, status, sentence):
         """End a stream of messages."""
-        fields = () if self.begun else GRPC_HEAD
-        self.begun = True
-        return H2Answer(fields, b"", grpc_trailers(status, sentence))
+        return self.speak(trailers=grpc_trailers(status, sentence))
 
     def refusal(self, error):
         if self.begun:
@@ -16387,11 +16409,11 @@ class GrpcExchange:
 
 
 @functools.lru_cache(maxsize=64)
-def grpc_pattern(request):
+def grpc_pattern(request, key=""):
     """Make a Call of a remote call's head; function and body are to come.
 
     Its metadata are the function's headers, as with tinyFaaS; what gRPC
-    itself needs is not for the function.
+    itself needs is not for the function, nor is the platform's own `key`.
 
     >>> grpc_pattern(Request("POST", "/s/m", "", (
     ...     ("host", "a"), ("te", "trailers"), ("lab", "x"),
@@ -16401,17 +16423,19 @@ def grpc_pattern(request):
     Errors: GrpcError, for a -bin that is no base64.
     """
     fields, binary = [], {}
-    for key, value in request.fields:
-        if key.endswith("-bin"):        # Not every reader takes it unpadded,
-            padded = [base64.b64encode(grpc_binary(one)).decode()
-                      for one in value.split(",")]
-            binary[key] = ",".join([*filter(None, [binary.get(key)]),
-                                    *padded])       # nor with ", " inside.
-        elif not key.startswith("grpc-"):
-            fields.append(("authority" if key == "host" else key, value))
-    fields += binary.items()
+    for name, value in request.fields:
+        if name.startswith("grpc-"):
+            continue
+        if name.endswith("-bin"):
+            # Not every reader takes it unpadded, nor with ", " between two.
+            binary.setdefault(name, []).extend(
+                base64.b64encode(grpc_binary(one)).decode()
+                for one in value.split(","))
+        else:
+            fields.append(("authority" if name == "host" else name, value))
+    fields += [(name, ",".join(parts)) for name, parts in binary.items()]
     return call_of(request._replace(path="/", fields=tuple(fields)),
-                   "")._replace(trigger="grpc")
+                   "", key=key)._replace(trigger="grpc")
 
 
 def grpc_call(exchange, name, body):
@@ -16419,14 +16443,15 @@ def grpc_call(exchange, name, body):
 
     >>> request = Request("POST", "/s/m", "", (("grpc-timeout", "2S"),))
     >>> clock = iter([5.0, 5.5]).__next__       # half a second goes by
-    >>> exchange = GrpcExchange(GrpcMethod("unary", None), request, 100, clock)
+    >>> exchange = GrpcExchange(GrpcMethod("unary", None), request, 100, clock,
+    ...                         Door(None, ()))
     >>> call = grpc_call(exchange, "f", b"hi")
     >>> call.fn, call.body, call.timeout
     ('f', b'hi', 1.5)
 
     Errors: GrpcError DEADLINE_EXCEEDED, where no time is left.
     """
-    call = grpc_pattern(exchange.request)
+    call = grpc_pattern(exchange.request, exchange.door.key)
     timeout = call.timeout
     if exchange.until is not None:
         left = exchange.until - exchange.clock()
@@ -16440,7 +16465,7 @@ def grpc_call(exchange, name, body):
 
 # tinyFaaS said UNKNOWN to all that failed, and OK to a function that raised,
 # with the error's text as its answer. Its texts are kept, for programs look
-# for them; the statuses are those of the table of kinds, but for one row:
+# for them; the statuses are those of the table of kinds (2.1):
 #
 #       what happened                     status               text
 #       no such function                  NOT_FOUND            function X not
@@ -16541,7 +16566,6 @@ GRPC_METHODS = {
     **{f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo":
        CONVERSATION for version in ("v1", "v1alpha")}}
 
-GRPC_SERVICES = sorted({path[1:].rpartition("/")[0] for path in GRPC_METHODS})
 
 # 15.8 SHELL: connections ----------------------------------------------------
 #
@@ -16570,7 +16594,7 @@ GRPC_SERVICES = sorted({path[1:].rpartition("/")[0] for path in GRPC_METHODS})
 # And three sorts of slowness, each with its own way out:
 #
 #       the client's window is full      the core keeps the answer (15.5); of
-#                                        a Stream no more is fetched: `room`
+#                                        a Stream no more is fetched: `news`
 #       the client's socket is full      what was cut off is `rest`; a thread
 #                                        of the crew waits with it, up to
 #                                        SEND_TIME; the connection's own hears
@@ -16578,16 +16602,16 @@ GRPC_SERVICES = sorted({path[1:].rpartition("/")[0] for path in GRPC_METHODS})
 #       the function is slow             a thread of the crew waits, until the
 #                                        answer, its deadline, or RST_STREAM
 
-
-
 QUEUED = 64 << 10           # bytes of an answer that wait for the client's
                             # window, before more of them are fetched
 GATHERED = 32 << 20         # bytes of bodies that a connection may have
                             # begun: five of the largest
-WAITING = 64 << 20          # bytes of answers that one may leave untaken
+WAITING = 64 << 20          # bytes of answers that it may leave untaken: of
+                            # those whose streams began below H2_WAITING
 HESITATION = 10             # ms for a client to speak first; all do
 TICK = 5.0                  # s between two looks at the clock
-STOPPING = 1.0              # s for a client to see our last words, at the end
+STOPPING = 1.0              # s for a client that asks nothing to see our
+                            # last words and to leave, at the end
 
 
 # A call is a task for another thread than the connection's. To start one takes
@@ -16615,24 +16639,18 @@ class Crew:
     def do(self, task):
         """Let a thread run `task()`, which must not raise."""
         with self.turn:
-            ticket = self.idle.pop() if self.idle else None
-            full = not ticket and self.size >= self.most
-            if not ticket and not full:
-                self.size += 1
-        if ticket:
-            return ticket.serve(task)
-        try:
-            if full:
-                raise RuntimeError
-            # In a list, for a Thread keeps its arguments as long as it lives.
-            threading.Thread(target=self.work, args=([task],),
-                             daemon=True).start()
-        except RuntimeError:            # also: no more threads
-            if not full:
-                with self.turn:
-                    self.size -= 1
-            raise FaasError("busy", "as many calls are under way as this "
-                            "door has threads for") from None
+            if self.idle:
+                return self.idle.pop().serve(task)
+            try:
+                if self.size >= self.most:
+                    raise RuntimeError
+                # In a list: a Thread keeps its arguments as long as it lives.
+                threading.Thread(target=self.work, args=([task],),
+                                 daemon=True).start()
+            except RuntimeError:        # also: no more threads
+                raise FaasError("busy", "as many calls are under way as this "
+                                "door has threads for") from None
+            self.size += 1
 
     def work(self, first):
         task = first.pop()
@@ -16658,7 +16676,7 @@ class H2Link:
 
     #    core        15.5's; only with the turn
     #    exchanges   stream -> its Exchange, until the answer is written
-    #    room        who passes on a Stream waits here for the client's window
+    #    news        a Condition: windows may have grown, the baton is down
     #    rest        what was taken from the core, and the kernel has not taken
     #    sending     somebody has the baton
     #    moved       when the kernel took something last
@@ -16668,7 +16686,7 @@ class H2Link:
         self.core = H2Connection(time.monotonic())
         self.exchanges, self.peer = {}, client.getpeername()[0]
         self.turn = threading.Lock()
-        self.room = threading.Condition(self.turn)
+        self.news = threading.Condition(self.turn)
         self.rest, self.sending, self.moved = b"", False, time.monotonic()
         self.poll = select.poll()
         self.poll.register(client, select.POLLIN | select.POLLOUT)
@@ -16684,12 +16702,13 @@ class H2Link:
             now = time.monotonic()
             with self.turn:
                 events = (self.core.receive(data, now) if data else
-                          self.core.check(now)) or []
+                          self.core.check(now))
                 tasks = [task for event in events
-                         if (task := self.attend(event))]
-                self.room.notify_all()
-            for task in tasks:
-                self.begin(*task)
+                         if (task := self.tell(event))]
+                self.news.notify_all()
+            for stream, exchange, step in tasks:
+                if not exchange.off:        # by a reset right behind it
+                    self.begin(stream, exchange, step)
             self.flush()
 
     # The thread of the connection: hear, understand, hand on.
@@ -16707,12 +16726,12 @@ class H2Link:
         except BlockingIOError:     # the kernel's word for a timeout
             return b""
 
-    def attend(self, event):
+    def tell(self, event):
         """Tell an exchange what came; give the task that follows, if any."""
         stream = event.stream
         if event.what == "headers":
             self.exchanges[stream] = self.server.exchange(
-                tuple(event.fields), self.peer)
+                event.fields, self.peer)
         exchange = self.exchanges.get(stream)
         if exchange is None:
             return None
@@ -16724,15 +16743,16 @@ class H2Link:
             return stream, exchange, step
         if step:
             self.write(stream, step)
-        elif len(exchange.held) > QUEUED and sum(
-                len(one.held) for one in self.exchanges.values()) > GATHERED:
+        elif exchange.gathered > QUEUED and sum(
+                one.gathered for one in self.exchanges.values()) > GATHERED:
             self.write(stream, exchange.refuse(FaasError(
                 "busy", "this connection has begun too many large requests")))
         return None
 
     def write(self, stream, answer):
         """Hand an answer to the core; what it cannot send yet, it keeps."""
-        if answer.body and self.core.waiting + len(answer.body) > WAITING:
+        if not answer.more and (
+                self.core.waiting + len(answer.body) > WAITING):
             answer = self.exchanges[stream].refuse(FaasError(
                 "busy", "this client does not take its other answers"))
         ends = answer.last and not answer.trailers and not answer.more
@@ -16782,7 +16802,7 @@ class H2Link:
         try:
             for piece in pieces:
                 with self.turn:
-                    self.room.wait_for(lambda: exchange.off or (
+                    self.news.wait_for(lambda: exchange.off or (
                         self.core.queued(stream) <= QUEUED))
                     if exchange.off:
                         return
@@ -16804,56 +16824,65 @@ class H2Link:
         """Send what the core has to say; who waits, until it is taken."""
         while True:
             with self.turn:
-                if self.sending or not (data := self.rest or self.core.take()):
-                    self.room.notify_all()
-                    break
-                self.sending = True
-            self.send(data)
-            if self.rest and not wait:
+                if self.sending:
+                    return
+                data = self.rest or self.core.take()
+                over = not data and self.core.closed is not None
+                self.sending = bool(data)
+            if over:
+                self.hang_up(socket.SHUT_WR)
+            if not data or not self.send(data, wait):
                 return
-            if self.rest:
-                self.await_taker()
-        if self.core.closed is not None and not self.sending:
-            self.wake()
 
-    def send(self, data):
-        """Send as much as the kernel takes now; keep the rest."""
-        sent = 0
+    def send(self, data, wait):
+        """Give the kernel a portion, and put the baton down; True: it is gone.
+
+        One thread waits for the kernel. As it keeps the baton, others go home.
+        """
         try:
-            sent = self.client.send(data, socket.MSG_DONTWAIT)
-            self.moved = time.monotonic()
-        except BlockingIOError:
-            pass
+            while data:
+                try:
+                    sent = self.client.send(data, socket.MSG_DONTWAIT)
+                    data, self.moved = data[sent:], time.monotonic()
+                except BlockingIOError:
+                    if not wait:
+                        break
+                    self.await_taker()
+            return not data
         except OSError:
-            self.wake()
+            self.hang_up(socket.SHUT_RD)
             raise
         finally:
-            self.rest, self.sending = memoryview(data)[sent:], False
+            with self.turn:
+                self.rest, self.sending = data, False
+                self.news.notify_all()
 
     def await_taker(self):
         """Wait until the kernel takes more. Errors: OSError."""
         ready = select.poll()
-        try:
-            ready.register(self.client, select.POLLOUT)
-        except ValueError:          # closed meanwhile
-            raise ConnectionResetError("the connection is over") from None
+        ready.register(self.client, select.POLLOUT)
         if not ready.poll(1000 * SEND_TIME):
-            self.wake()
             raise TimeoutError("the client takes no answer")
 
-    def wake(self):
-        """Let the connection's thread see that there is nothing to hear."""
+    def hang_up(self, half):
+        """Say that no more will come: to the client, or to our own thread.
+
+        SHUT_WR is for the client, SHUT_RD for a thread that waits in recv. Not
+        both while the client still takes an answer: to what it says then the
+        kernel's word is a reset, and what was not sent yet is thrown away.
+        """
         with contextlib.suppress(OSError):
-            self.client.shutdown(socket.SHUT_RD)
+            self.client.shutdown(half)
 
     # The end. SIGTERM's way from chapter 17 down to here is
     #
     #       0 ms     H2Server.stop     the listener closes
     #                H2Link.stop       GOAWAY(NO_ERROR, last stream); a client
     #                                  begins its next call elsewhere
-    #                drain             calls that run are answered; with the
-    #                                  last one the core is `closed`
-    #       +1 s     linger            so that the last words are read
+    #                drain             calls that run are answered; after the
+    #                                  last one we hang up, and hear on until
+    #                                  the client has left, too (linger)
+    #       +1 s                       who had no call, and stays, is left
 
     def stop(self):
         """Take no new stream; those that are open may come to their end."""
@@ -16871,10 +16900,13 @@ class H2Link:
         with self.turn:
             for exchange in self.exchanges.values():
                 exchange.off = True
-            self.room.notify_all()
-        self.flush(wait=True)
+            self.news.notify_all()
+        with contextlib.suppress(OSError):
+            self.flush(wait=True)
         with self.turn:
-            self.room.wait_for(lambda: not self.sending, SEND_TIME)
+            self.news.wait_for(lambda: not self.sending, SEND_TIME)
+            # For ever: the socket's number may soon be another client's.
+            self.sending = True
 
 
 class H2Server(HttpServer):
@@ -16917,15 +16949,25 @@ class H2Server(HttpServer):
                 link.stop()
             link.run()
         finally:
-            self.links.discard(link)
             link.end()
-        linger(client, STOPPING if self.stopping else LINGER)
+            with contextlib.suppress(OSError):
+                linger(client)
+            self.links.discard(link)
 
     def stop(self):
         """Take no new connection, and say GOAWAY on each that there is."""
         super().stop()
         for link in list(self.links):
             link.stop()
+        self.idle = [link for link in list(self.links)
+                     if link.core.closed is not None]
+
+    def drain(self, deadline):
+        """Wait for the answers under way; do not wait long for the idle."""
+        super().drain(min(deadline, time.monotonic() + STOPPING))
+        for link in self.idle:
+            link.hang_up(socket.SHUT_RD)
+        super().drain(deadline)
 
 
 # Try it ---------------------------------------------------------------------
@@ -16942,7 +16984,7 @@ class H2Server(HttpServer):
 # Roads not taken ------------------------------------------------------------
 #   grpcio: 10 MB of C++ behind a curtain, and it does as it is told. Here the
 #     curtain is what the chapter is about.
-#   Remembering fields for our own answers: each would be 50 bytes shorter, and
+#   Remembering fields for our own answers: each would be 46 bytes shorter, and
 #     both ends would have to agree on one more table for ever.
 #   A thread for each stream: 128 streams, 2,000 connections. The crew has as
 #     many threads as there are calls under way.

@@ -1086,7 +1086,7 @@ def answer(link, head):
         eventually(lambda: takes_calls(fn))
     all_kinds()
     before = opened()
-    for _ in range(10):
+    for _ in range(5):
         all_kinds()
     # Some of the last ones may be on their way out: LINGER is 10 s.
     eventually(lambda: all(now <= then + 1 for now, then in

@@ -326,6 +326,16 @@ def test_every_failure_has_a_sentence_of_its_own():
     assert {text for text in twice if re.search("[a-z]", text)} == set()
 
 
+def test_whatever_is_raised_has_a_sentence_of_its_own():
+    """A protocol's errors as well: what a peer did wrong is found by it."""
+    said = [template(argument) for node in ast.walk(TREE)
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+            for argument in node.exc.args]
+    sentences = [text for text in said if " " in text]
+    assert len(sentences) > 250         # else this measures nothing
+    assert {text for text in sentences if sentences.count(text) > 1} == set()
+
+
 def test_every_failure_is_of_a_kind_in_the_table():
     kinds = {node.args[0].value for node in FAILURES
              if isinstance(node.args[0], ast.Constant)}
