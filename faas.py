@@ -9328,7 +9328,7 @@ class HttpServer:
         try:
             self.listener = socket.create_server(
                 (host, port), family=family_of, backlog=1024,
-                dualstack_ipv6=host == "::")
+                dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6())
         except OSError as error:
             raise FaasError("unavailable", f"port {port} on {host} cannot be "
                             f"listened to: {error.strerror}") from None
@@ -12045,7 +12045,7 @@ def coap_question(message):
 #
 # A mid has 16 bits, and a client with 4,000 calls a second is through with all
 # of them in 16 s. It ought to wait for 247 s before it takes one again (4.4),
-# which allows 265 a second, and it does not. But a repetition is the same
+# which allows 265 a second; this one does not. But a repetition is the same
 # datagram, byte for byte (4.2), so other bytes under an old mid are a new
 # question.
 
@@ -12413,7 +12413,7 @@ class CoapRepresentation:
     1,024 bytes would not fit beside them, the next smaller power of 2.
     """
 
-    __slots__ = ("code", "payload", "options", "szx", "holders")
+    __slots__ = ("code", "payload", "options", "szx", "sentence", "holders")
 
     def __init__(self, code, payload, options):
         self.code, self.payload, self.options = code, payload, options
@@ -12423,9 +12423,11 @@ class CoapRepresentation:
         if self.szx < 0:
             self.code, self.options, self.szx = coap_code("5.00"), (), COAP_SZX
             self.payload = b"the options of the answer fill a datagram"
-        if self.code >> 5 != 2:
-            # A diagnostic payload is for people (RFC 7252, 5.5.2), and need
-            # not come in blocks; what is cut may not be half a character.
+        self.sentence = self.code >> 5 != 2 and not any(
+            number == COAP_CONTENT_FORMAT for number, _ in self.options)
+        if self.sentence:
+            # It is for people, for want of a format (RFC 7252, 5.5.2), and
+            # need not come in blocks; what is cut may not be half a character.
             cut = self.payload[:16 << self.szx]
             if len(cut) < len(self.payload):
                 self.payload = cut.decode(errors="ignore").encode()
@@ -12440,7 +12442,7 @@ class CoapRepresentation:
 
         Errors: CoapRefusal 4.00 for one that is past the end.
         """
-        if self.code >> 5 != 2:
+        if self.sentence:
             return self.payload, []
         start, size = asked.start if asked else 0, self.size(asked)
         if start and start >= len(self.payload):
@@ -12687,9 +12689,9 @@ class CoapObservers:
 # Servers that do this are found by scanning all of IPv4, which takes less
 # than an hour, and are then used together. So an address has a budget: a
 # bucket that fills at a constant rate, and out of which each byte of an answer
-# is paid. An answer that is no larger than its question is free: an
-# attacker gains nothing by it. When the bucket is empty the answer is 5.03
-# without a payload, which is free in that sense, and the function is not run.
+# is paid. An answer that is no larger than its question is free: an attacker
+# gains nothing by it. When the bucket is empty the answer is 5.03 without a
+# payload, which is free in that sense, and the function is not run.
 #
 # The worst that one server does to a victim is then COAP_RATE: half a megabit
 # a second, as much as a video call. A client that is no victim and fetches a
@@ -13299,6 +13301,9 @@ def coap_answer(result, method="GET", accept=None):
     """
     if result.kind != "ok":
         return coap_refusal(FaasError(result.kind, result.sentence))
+    if len(result.body) > COAP_KEPT_BYTES:
+        return coap_refusal(FaasError("too_large", "the answer is larger than "
+                                      "what this door keeps for its blocks"))
     number = content_format(result.headers.get("Content-Type", ""))
     form = () if number is None else (
         (COAP_CONTENT_FORMAT, coap_uint(number)),)
@@ -13397,8 +13402,9 @@ COAP_BUFFER = 1 << 20       # bytes; a burst waits in the kernel, which gives
 # its client throws it away. A socket that listens on all addresses does not
 # know which one that was, unless the kernel is asked to tell (ip(7), ipv6(7)):
 
-WHERE = {socket.AF_INET: (socket.IPPROTO_IP, 8),        # IP_PKTINFO
-         socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)}
+COAP_TELL_WHERE = {         # 8 is IP_PKTINFO, which Python 3.11 does not name
+    socket.AF_INET: (socket.IPPROTO_IP, 8),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)}
 
 
 def on_loopback(peer):
@@ -13419,20 +13425,22 @@ class CoapServer:
     #    turn      the endpoint is for one thread at a time
     #    readers   threads there are; `hearing`, those that listen
     #    running   calls under way
+    #    wild      it listens on all addresses; a peer then ends in which one
     #    asleep    when the clock will look again; 0 if it is awake
 
     def __init__(self, host, port):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.wild = host in ("0.0.0.0", "::")
-        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.wild, self.socket = host in ("0.0.0.0", "::"), None
         try:
+            self.socket = socket.socket(family, socket.SOCK_DGRAM)
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF,
                                    COAP_BUFFER)
             if self.wild:
-                self.socket.setsockopt(*WHERE[family], 1)
+                self.socket.setsockopt(*COAP_TELL_WHERE[family], 1)
             self.socket.bind((host, port))
         except OSError as error:
-            self.socket.close()
+            if self.socket:
+                self.socket.close()
             raise FaasError("unavailable", f"the UDP port {port} on {host} "
                             f"cannot be had: {error.strerror}") from None
         self.host, self.port = host, self.socket.getsockname()[1]
@@ -13508,18 +13516,19 @@ class CoapServer:
         try:
             while not self.closed:
                 try:
-                    data, peer = self.hear()
+                    if self.attend(*self.hear()):
+                        return
                 except OSError:
                     time.sleep(0.05)        # The network is down, perhaps.
-                    continue
-                if self.attend(data, peer):
-                    return
+                except Exception:           # Whatever it was, hear on.
+                    import traceback
+                    complain(traceback.format_exc())
         finally:
             with self.turn:
                 self.readers -= 1
 
     def hear(self):
-        """Wait for a datagram; its peer ends in `where`, if we are wild."""
+        """Wait for a datagram; give it, and its peer."""
         if not self.wild:
             return self.socket.recvfrom(65536)
         data, where, _, peer = self.socket.recvmsg(65536, 64)
@@ -13533,7 +13542,8 @@ class CoapServer:
             if requests:
                 self.running += len(requests)
                 free = self.hearing > 1 or self.add_reader()
-                self.hearing -= free
+                if free:                        # Others listen; we make calls.
+                    self.hearing -= 1
         self.send(out)
         for request in requests:
             self.serve(request, free)
