@@ -11650,6 +11650,9 @@ class Schedules:
 #                peer      an address, as the socket gives it  ("::1", 9, 0, 0)
 #                exchange  one question until its answer is forgotten
 #
+# A question is here what the RFC calls a request, and not one of the title
+# page, which a function asks the platform.
+#
 # Promised: nothing.
 
 import heapq
@@ -11761,6 +11764,10 @@ def coap_decode(data):
     return CoapMessage(kind, code, mid, data[4:at], options, payload)
 
 
+COAP_MOST_OPTIONS = 256     # of one message: 65 kB could be 65,000 empty ones,
+                            # and a tenth of a second
+
+
 def coap_decode_rest(data, at):
     """Read options and payload from `at` on.
 
@@ -11769,6 +11776,8 @@ def coap_decode_rest(data, at):
     """
     options, number, size = [], 0, len(data)
     while at < size and data[at] != 0xff:
+        if len(options) == COAP_MOST_OPTIONS:
+            raise CoapError(f"there are more than {COAP_MOST_OPTIONS} options")
         delta, length = data[at] >> 4, data[at] & 15
         at += 1
         if delta > 12:
@@ -12475,29 +12484,29 @@ class CoapKept:
     def __init__(self):
         self.entries, self.bytes = collections.OrderedDict(), 0
 
-    def put(self, key, whole, now):
+    def put(self, key, entire, now):
         """Keep a representation, and make room for it."""
         self.drop(key)
-        self.entries[key] = now, whole
-        self.bytes += 0 if whole.holders else len(whole.payload)
-        whole.holders += 1
+        self.entries[key] = now, entire
+        self.bytes += 0 if entire.holders else len(entire.payload)
+        entire.holders += 1
         while len(self.entries) > COAP_KEPT or self.bytes > COAP_KEPT_BYTES:
             self.drop(next(iter(self.entries)))
 
     def get(self, key, now):
         """Give one, or None; each use keeps it for longer."""
-        since, whole = self.entries.get(key, (0, None))
-        if whole is None or now - since >= COAP_EXCHANGE_LIFETIME:
+        since, entire = self.entries.get(key, (0, None))
+        if entire is None or now - since >= COAP_EXCHANGE_LIFETIME:
             return None
-        self.entries[key] = now, whole
+        self.entries[key] = now, entire
         self.entries.move_to_end(key)
-        return whole
+        return entire
 
     def drop(self, key):
-        _, whole = self.entries.pop(key, (0, None))
-        if whole:
-            whole.holders -= 1
-            self.bytes -= 0 if whole.holders else len(whole.payload)
+        _, entire = self.entries.pop(key, (0, None))
+        if entire:
+            entire.holders -= 1
+            self.bytes -= 0 if entire.holders else len(entire.payload)
 
     def sweep(self, now):
         """Drop what nobody fetches any more; tell if any is left."""
@@ -12938,14 +12947,14 @@ class CoapEndpoint:
 
     def follow(self, exchange, key, now):
         """Answer a later block of what is kept, if it is."""
-        whole, block = self.kept.get(key, now), exchange.block2
-        if whole:
-            self.answer(exchange, whole, now)
-            last = block.start + whole.size(block) >= len(whole.payload)
+        entire, block = self.kept.get(key, now), exchange.block2
+        if entire:
+            self.answer(exchange, entire, now)
+            last = block.start + entire.size(block) >= len(entire.payload)
             observer = self.observers.fetched(key, last, now)
             if observer and not observer.con:
                 self.tell(observer, now)
-        return whole
+        return entire
 
     def read(self, exchange, message, values):
         """Turn options into a CoapRequest; a body only where one counts.
@@ -13004,26 +13013,26 @@ class CoapEndpoint:
         """
         if exchange.message is None:
             return              # It is answered already.
-        whole = CoapRepresentation(coap_code(code), bytes(payload), options)
+        entire = CoapRepresentation(coap_code(code), bytes(payload), options)
         observer = None
         if exchange.observe == 0:
-            observer = self.register(exchange, whole, observe)
-        if len(whole.payload) > whole.size(exchange.block2):
+            observer = self.register(exchange, entire, observe)
+        if len(entire.payload) > entire.size(exchange.block2):
             question = coap_question(exchange.message)
-            self.kept.put((exchange.peer, question), whole, now)
+            self.kept.put((exchange.peer, question), entire, now)
             if observer:
                 self.observers.hold(observer, now)
-        self.answer(exchange, whole, now, observer)
+        self.answer(exchange, entire, now, observer)
 
-    def register(self, exchange, whole, name):
+    def register(self, exchange, entire, name):
         """Give the new observer, or None if there shall be none."""
         peer, message = exchange.peer, exchange.message
         self.forget_observer(peer, message.token)       # RFC 7641, 4.1
-        if name is None or whole.code >> 5 != 2:
+        if name is None or entire.code >> 5 != 2:
             return None
         observer = CoapObserver(name, peer, message.token,
                                 coap_question(message), exchange.block2,
-                                dict(whole.options).get(COAP_CONTENT_FORMAT))
+                                dict(entire.options).get(COAP_CONTENT_FORMAT))
         return observer if self.observers.add(observer) else None
 
     def refuse(self, exchange, no, now):
@@ -13031,26 +13040,26 @@ class CoapEndpoint:
         self.answer(exchange, CoapRepresentation(
             coap_code(no.code), str(no).encode(), no.options), now)
 
-    def answer(self, exchange, whole, now, observer=None):
+    def answer(self, exchange, entire, now, observer=None):
         """Say the block of `whole` that the exchange asks for."""
         try:
-            payload, options = whole.block(exchange.block2)
+            payload, options = entire.block(exchange.block2)
         except CoapRefusal as no:
             return self.refuse(exchange, no, now)
-        options += whole.options
+        options += entire.options
         if observer:
             options.append((COAP_OBSERVE, self.observers.stamp(now)))
         if exchange.block1:
             options.append((COAP_BLOCK1, exchange.block1.encode()))
         if exchange.sized and payload:
-            options.append((COAP_SIZE2, coap_uint(len(whole.payload))))
+            options.append((COAP_SIZE2, coap_uint(len(entire.payload))))
         peer, mid, token = exchange.peer, exchange.mid, exchange.message.token
         exchange.message, kind = None, COAP_ACK
         # A NON gets no ACK, and an ACK that was sent already was empty: then
         # the answer is a message of our own.
         if exchange.kind == COAP_NON or exchange.said:
             kind, mid = self.kind_of_ours(exchange.kind), self.new_mid(peer)
-        data = coap_encode(CoapMessage(kind, whole.code, mid, token, options,
+        data = coap_encode(CoapMessage(kind, entire.code, mid, token, options,
                                        payload))
         if kind == COAP_ACK:
             exchange.said = data
@@ -13103,15 +13112,15 @@ class CoapEndpoint:
         An error ends the observation, and so does another Content-Format
         than that of the first answer (RFC 7641, 4.2).
         """
-        whole = CoapRepresentation(coap_code(code), bytes(payload), options)
-        if whole.code >> 5 != 2:
-            return self.forget_observers(name, code, now, whole.payload)
+        entire = CoapRepresentation(coap_code(code), bytes(payload), options)
+        if entire.code >> 5 != 2:
+            return self.forget_observers(name, code, now, entire.payload)
         form = dict(options).get(COAP_CONTENT_FORMAT)
         for observer in self.observers.of(name):
             if form != observer.format:
                 self.dismiss(observer, "4.06", now)
                 continue
-            observer.next = whole
+            observer.next = entire
             if observer.ready(now) and not observer.con:
                 self.tell(observer, now)
 
@@ -13124,16 +13133,16 @@ class CoapEndpoint:
 
     def notification(self, observer, kind, now):
         """Take what waits for an observer; give its mid and its bytes."""
-        whole, observer.next, peer = observer.next, None, observer.peer
-        payload, options = whole.block(observer.block)
-        if len(payload) < len(whole.payload):
+        entire, observer.next, peer = observer.next, None, observer.peer
+        payload, options = entire.block(observer.block)
+        if len(payload) < len(entire.payload):
             # The blocks behind the first will be asked for, by GET.
-            self.kept.put((peer, observer.question), whole, now)
+            self.kept.put((peer, observer.question), entire, now)
             self.observers.hold(observer, now)
         mid, stamp = self.new_mid(peer), self.observers.stamp(now)
         return mid, coap_encode(CoapMessage(
-            kind, whole.code, mid, observer.token,
-            (*whole.options, *options, (COAP_OBSERVE, stamp)), payload))
+            kind, entire.code, mid, observer.token,
+            (*entire.options, *options, (COAP_OBSERVE, stamp)), payload))
 
     def forget_observers(self, name, code, now, payload=b""):
         """End all observations of a name, and tell the observers why."""
@@ -15344,9 +15353,10 @@ class H2Sender:
     #    last                the highest stream whose head was accepted
     #    leaving, closed     shut_down was called; the code of the end
     #    explained           see H2_EXPLAINED
+    #    now                 when something came last
 
-    def __init__(self):
-        self.out, self.unsent, self.waiting = [], 0, 0
+    def __init__(self, now=0.0):
+        self.now, self.out, self.unsent, self.waiting = now, [], 0, 0
         self.window = self.initial = 65535
         self.turns, self.shrink, self.explained = collections.deque(), False, 0
         self.streams, self.last = {}, 0
@@ -15368,6 +15378,7 @@ class H2Sender:
         if one is None:
             return
         if data:
+            one.heard = self.now        # A conversation may take its time.
             # A view can be cut without copying what lies behind the cut.
             one.pieces.append(data if len(data) <= H2_FRAME
                               else memoryview(data))
@@ -15661,14 +15672,14 @@ class H2Connection(H2Sender):
     #    due, looked     when to look at the streams next, and when we last did
 
     def __init__(self, now):
-        super().__init__()
+        super().__init__(now)
         self.put(H2_HELLO)
         self.held, self.stage = b"", "preface"
         self.hpack, self.events = HpackDecoder(), []
         self.block, self.block_of = None, (0, 0)
         self.room, self.highest = H2_WINDOW, 0
         self.resets, self.idle = Budget(*H2_RESETS), Budget(*H2_IDLE)
-        self.now = self.heard = self.looked = now
+        self.heard = self.looked = now
         self.begun, self.due = None, now + H2_STALL
 
     def receive(self, data, now):
@@ -17297,9 +17308,14 @@ def both_loopbacks(door, host, port):
     if port < 0:
         return []
     first = door(host, port)
-    if host in ("127.0.0.1", "localhost") and has_ipv6():
+    if host not in ("127.0.0.1", "localhost") or not has_ipv6():
+        return [first]
+    try:
         return [first, door("::1", first.port)]
-    return [first]
+    except FaasError:
+        if port:
+            raise
+        return [first]          # Any port would do, and IPv6 has not this one.
 
 
 def open_doors(args):

@@ -300,3 +300,10 @@ def test_each_option_is_critical_where_the_rfc_says_so():
                         "Proxy-Scheme"}
     assert {rule.format for rule in faas.COAP_OPTIONS.values()} <= set(
         faas.COAP_FORMATS)
+
+
+def test_a_message_has_256_options_at_most():
+    head = bytes.fromhex("40010001")
+    assert len(coap_decode(head + bytes(256)).options) == 256
+    with pytest.raises(CoapError, match="more than 256"):
+        coap_decode(head + bytes(257))

@@ -1807,3 +1807,13 @@ def test_another_client_hears_our_goaway():
         "ConnectionTerminated"]
     assert (events[0].error_code, events[0].last_stream_id) == (NO_ERROR, 1)
     assert H2_INITIAL_WINDOW == 4
+
+
+def test_a_conversation_goes_on_as_long_as_it_is_answered():
+    connection, events = asked(OPEN), []
+    connection.headers(1, OK)
+    for now in range(10, 500, 10):
+        events += connection.receive(data(1, b"a question", 0), float(now))
+        connection.data(1, b"an answer")
+        connection.take()
+    assert {event.what for event in events} == {"data"}
