@@ -14730,8 +14730,9 @@ class HpackDecoder:
     >>> decoder.decode(bytes.fromhex("828684be"))[-1]       # and now uses
     (':authority', 'www.example.com')
 
-    `limit` is what we set as HEADER_TABLE_SIZE; `most` bounds what the fields
-    of one block may add up to, each with 32 bytes more.
+    `limit` is what was set as HEADER_TABLE_SIZE: nothing by us, and 256 in
+    the RFC's examples. `most` bounds what the fields of one block may add up
+    to, each with 32 bytes more.
     Errors: HpackError, after which the decoder is of no use; HpackTooLarge,
     after which it is.
     """
@@ -16630,7 +16631,8 @@ GATHERED = 32 << 20         # bytes of bodies that a connection may have
 WAITING = 64 << 20          # bytes of answers that it may leave untaken: of
                             # those whose streams began below H2_WAITING
 HESITATION = 10             # ms for a client to speak first; all do
-TICK = 5.0                  # s between two looks at the clock
+TICK = 5.0                  # s between two looks at the clock: the shortest
+                            # patience of the core is H2_FRAME_TIME, 10 s
 STOPPING = 1.0              # s for a client that asks nothing to see our
                             # last words and to leave, at the end
 
@@ -16772,7 +16774,7 @@ class H2Link:
 
     def write(self, stream, answer):
         """Hand an answer to the core; what it cannot send yet, it keeps."""
-        if not answer.more and (
+        if answer.body and not answer.more and (
                 self.core.waiting + len(answer.body) > WAITING):
             answer = self.exchanges[stream].refuse(FaasError(
                 "busy", "this client does not take its other answers"))
@@ -16903,7 +16905,8 @@ class H2Link:
     #                drain             calls that run are answered; after the
     #                                  last one we hang up, and hear on until
     #                                  the client has left, too (linger)
-    #       +1 s                       who had no call, and stays, is left
+    #       +1 s     SHUT_RD           who asked nothing, and has not left, is
+    #                                  waited for no longer
 
     def stop(self):
         """Take no new stream; those that are open may come to their end."""
@@ -16925,7 +16928,9 @@ class H2Link:
         with contextlib.suppress(OSError):
             self.flush(wait=True)
         with self.turn:
-            self.news.wait_for(lambda: not self.sending, SEND_TIME)
+            if not self.news.wait_for(lambda: not self.sending, SEND_TIME):
+                self.hang_up(socket.SHUT_RDWR)
+                self.news.wait_for(lambda: not self.sending)
             # For ever: the socket's number may soon be another client's.
             self.sending = True
 
@@ -16994,8 +16999,13 @@ class H2Server(HttpServer):
 # Try it ---------------------------------------------------------------------
 #   >>> varint_encode(2 ** 64 - 1).hex()
 #   'ffffffffffffffffff01'
-#   >>> HpackDecoder().decode(bytes.fromhex("8286 84"))
-#   [(':method', 'GET'), (':scheme', 'http'), (':path', '/')]
+#   >>> message = proto_encode(TINYFAAS_DATA, {"functionIdentifier": "echo",
+#   ...                                        "data": "hi"})
+#   >>> fields = [(":method", "POST"), (":scheme", "http"),
+#   ...           (":path", f"/{TINYFAAS_SERVICE}/Request"),
+#   ...           ("te", "trailers"), ("content-type", "application/grpc")]
+#   >>> len(h2_ask(1, fields, grpc_frame(message)))
+#   117
 #   >>> server = H2Connection(now=0.0)
 #   >>> server.receive(H2_PREFACE + h2_frame(H2_PING), now=0.0)
 #   []
