@@ -13698,11 +13698,11 @@ class CoapServer:
 # All that can be wrong below ends a remote call, and gRPC has 17 words for how
 # one ends (grpc/grpc, doc/statuscodes.md). Their numbers are their places.
 
-GRPC_STATUS = {name: number for number, name in enumerate(
+GRPC_STATUS = dict(zip(
     "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND "
     "ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION "
     "ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
-    "UNAUTHENTICATED".split())}
+    "UNAUTHENTICATED".split(), range(17)))
 
 
 class GrpcError(Exception):
@@ -14210,8 +14210,8 @@ oneof=None, optional=False)}
 # What the rest of the chapter takes from here: the specs of what is said, and
 # for reflection each file's bytes, and in which file a name stands.
 
-PROTO_PARSED = {name: proto_parse(name, text)
-                for name, text in PROTO_FILES.items()}
+PROTO_PARSED = dict(zip(PROTO_FILES, map(proto_parse, PROTO_FILES,
+                                         PROTO_FILES.values())))
 
 TINYFAAS_DATA, TINYFAAS_RESPONSE = proto_specs(
     PROTO_PARSED["tinyfaas.proto"]).values()
@@ -14504,7 +14504,7 @@ class HpackTooLarge(Exception):
 # the order of the RFC. What is before the first blank is the name. They count
 # from 1, so that 0 can mean "no field", and 62 is the newest remembered one.
 
-HPACK_STATIC = [("", ""), *(tuple(entry.partition(" ")[::2]) for entry in (
+HPACK_STATIC = [("", ""), *(tuple(static.partition(" ")[::2]) for static in (
     ":authority|:method GET|:method POST|:path /|:path /index.html|"
     ":scheme http|:scheme https|:status 200|:status 204|:status 206|"
     ":status 304|:status 400|:status 404|:status 500|accept-charset|"
@@ -14827,9 +14827,9 @@ class HpackDecoder:
 # TCP and IP before them, and cost more time than all else here.
 
 # By a field its own place, by a name the first place that has it.
-HPACK_INDEX = {key: index for index, field in
+HPACK_INDEX = {sought: spot for spot, static in
                reversed([*enumerate(HPACK_STATIC)][1:])
-               for key in (field, field[0])}
+               for sought in (static, static[0])}
 
 
 def hpack_encode(fields):
@@ -16280,9 +16280,9 @@ class GrpcMethod(typing.NamedTuple):
     waits: bool = False         # it may take time: not for the listener
 
 
-GRPC_SERVICES = sorted(f"{file['package']}.{service['name']}"
-                       for file in PROTO_PARSED.values()
-                       for service in file["service"])
+GRPC_SERVICES = sorted(f"{proto['package']}.{offer['name']}"
+                       for proto in PROTO_PARSED.values()
+                       for offer in proto["service"])
 
 
 def unknown_method(path):
@@ -16585,8 +16585,8 @@ GRPC_METHODS = {
                                                waits=True),
     "/grpc.health.v1.Health/Check": GrpcMethod("unary", health_check),
     "/grpc.health.v1.Health/Watch": GrpcMethod("watch", health_watch),
-    **{f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo":
-       CONVERSATION for version in ("v1", "v1alpha")}}
+    **{f"/grpc.reflection.{release}.ServerReflection/ServerReflectionInfo":
+       CONVERSATION for release in ("v1", "v1alpha")}}
 
 
 # 15.8 SHELL: connections ----------------------------------------------------
@@ -17504,7 +17504,8 @@ def ask(args, method, path, body=b"", headers={}):
     if not url:
         raise FaasError("unavailable", "no faas.py serves the data folder "
                         f"{args.data}: start one with `faas serve`")
-    return taken(*exchange(url, method, path, body, {**headers, **key}))
+    return checked_reply(*ask_once(url, method, path, body,
+                                   {**headers, **key}))
 
 
 def ask_json(args, kind, method, path, body=b""):
@@ -17521,7 +17522,7 @@ def ask_json(args, kind, method, path, body=b""):
     return value
 
 
-def exchange(url, method, path, body=b"", headers={}):
+def ask_once(url, method, path, body=b"", headers={}):
     """Ask once over HTTP; give (status, body). Errors: unavailable."""
     import http.client
     place = re.fullmatch(r"http://([^/@]+)/?", url)
@@ -17539,12 +17540,12 @@ def exchange(url, method, path, body=b"", headers={}):
                         ) from None
 
 
-def taken(status, body):
+def checked_reply(status, body):
     """Give the body of a good answer; of another, raise what it says.
 
-    >>> taken(200, b"hi")
+    >>> checked_reply(200, b"hi")
     b'hi'
-    >>> taken(404, b"nobody here\\n")
+    >>> checked_reply(404, b"nobody here\\n")
     Traceback (most recent call last):
     ...
     faas.FaasError: nobody here
@@ -17829,7 +17830,7 @@ def rknizzle_ask(url, path, body, wanted, key={}):
     Errors: FaasError unavailable, where somebody else listens.
     """
     url = url or f"http://127.0.0.1:{RKNIZZLE_PORT}"
-    status, answer = exchange(url, "POST", "/functions" + path, body, key)
+    status, answer = ask_once(url, "POST", "/functions" + path, body, key)
     try:
         value = json.loads(answer)
         told = value[wanted if status < 400 else "message"]
