@@ -14495,8 +14495,8 @@ class HpackError(Exception):
 class HpackTooLarge(Exception):
     """The fields are larger than the caller wants them.
 
-    All of the block was read, so the table is right, and only the stream has
-    to end (RFC 9113, section 10.5.1).
+    What comes after is not read, so that this is the end of the connection,
+    too (RFC 9113, section 10.5.1).
     """
 
 
@@ -14760,12 +14760,8 @@ class HpackDecoder:
             name, value = field
             most -= 32 + len(name) + len(value)
             if most < 0:
-                # The rest is read for what the table learns from it.
-                fields.clear()
-            else:
-                fields.append(field)
-        if most < 0:
-            raise HpackTooLarge("the fields are larger than they may be")
+                raise HpackTooLarge("the fields are larger than they may be")
+            fields.append(field)
         return fields
 
     def resize(self, block):
@@ -16048,11 +16044,8 @@ class H2Connection(H2Sender):
         self.events, self.now = [], now
         return self.look_if_due(now)
 
-    def patience(self, now):
-        """Give the seconds until check() may have something to do."""
-        return max(0.01, self.deadline() - now)
-
     def deadline(self):
+        """Give when check() may have something to do."""
         return min(self.due, self.looked + 1) if self.waiting else self.due
 
     def look_if_due(self, now):

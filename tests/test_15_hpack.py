@@ -385,25 +385,12 @@ def test_fields_may_add_up_to_the_limit_and_not_to_a_byte_more():
         HpackDecoder().decode(octets(block), limit - 1)
 
 
-def test_after_fields_that_are_too_large_the_table_is_still_right():
-    decoder = HpackDecoder()
-    block = literal("a", "x" * 100) + literal("b", "y") + b"\x82"
-    with pytest.raises(HpackTooLarge):
-        decoder.decode(block, 100)
-    assert decoder.decode(b"\xbe\xbf") == [("b", "y"), ("a", "x" * 100)]
-
-
 def test_a_bomb_costs_no_more_than_it_weighs():
     decoder = HpackDecoder()
     decoder.decode(literal("a", "x" * 4000))
     with pytest.raises(HpackTooLarge):
         decoder.decode(b"\xbe" * (16 << 10), 64 << 10)
     check_table(decoder)
-
-
-def test_nonsense_after_too_much_is_nonsense():
-    with pytest.raises(HpackError):
-        HpackDecoder().decode(b"\x82" * 10 + b"\x80", 100)
 
 
 # Our encoder -----------------------------------------------------------------
