@@ -15894,8 +15894,7 @@ class H2Connection(H2Sender):
         try:
             fields = self.hpack.decode(block, H2_LIST)
         except HpackTooLarge:
-            # To end the stream would do for HPACK. But our settings say how
-            # much we take, and who sends more is no client of ours.
+            # Our settings say how much we take; who sends more knows no rules.
             raise H2Error(H2_ENHANCE_YOUR_CALM, "a block has more than "
                           f"{H2_LIST} bytes of fields") from None
         except HpackError as error:
