@@ -168,8 +168,18 @@ class Server:
     def stop(self):
         """End it as systemd would; it must end well, and within its 10 s."""
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(timeout=20)
+        try:
+            status = self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it goes on: {self.threads()}") from None
         assert status == 0, f"exit status {status}: {self.output}"
+
+    def threads(self):
+        """Say in what each of its threads waits, and of which children."""
+        return [((task / "wchan").read_text(), [
+            pathlib.Path(f"/proc/{child}/cmdline").read_bytes()[-60:]
+            for child in (task / "children").read_text().split()])
+            for task in pathlib.Path(f"/proc/{self.pid}/task").iterdir()]
 
     def kill(self):
         """End it as a power cut would."""

@@ -1817,3 +1817,22 @@ def test_a_conversation_goes_on_as_long_as_it_is_answered():
         connection.data(1, b"an answer")
         connection.take()
     assert {event.what for event in events} == {"data"}
+
+
+def test_a_stream_that_once_waited_has_sixty_seconds_the_next_time():
+    connection = stalled(setting(4, 0))
+    connection.check(5.0)
+    connection.receive(h2_window(1, 1 << 20), 6.0)
+    connection.receive(h2_window(0, 1 << 20), 6.0)
+    while connection.take():
+        pass
+    assert 1 not in connection.streams
+    connection.receive(h2_ask(3, GET), 7.0)
+    connection.headers(3, OK)
+    connection.data(3, b"an event")
+    connection.check(9.0)
+    connection.receive(h2_window(3, 8), 10.0)
+    connection.take()
+    assert connection.streams[3].queued == 0
+    connection.data(3, b"another")
+    assert connection.check(91.0) == [] and connection.check(150.0) == []

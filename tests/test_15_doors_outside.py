@@ -25,8 +25,8 @@ from coap_peer import CODES, CoapPeer
 from conftest import book_command, eventually, script
 
 from faas import (COAP_ACK, COAP_CON, COAP_OBSERVE, COAP_PATH, COAP_QUERY,
-                  CoapBlock, CoapMessage, coap_code_text, coap_decode,
-                  coap_encode)
+                  CoapBlock, CoapMessage, H2Connection, coap_code_text,
+                  coap_decode, coap_encode)
 
 CALL = f"/{SERVICE}/Request"
 WATCH = "/grpc.health.v1.Health/Watch"
@@ -353,6 +353,44 @@ def runs(faas, name):
     """Count the calls that have ended."""
     return sum(execution["function"] == name for execution in json.loads(
         faas.get("/-/executions?limit=200").body))
+
+
+# Time: the core, told what time it is
+
+def conversing(*settings):
+    """Give a core that a client has greeted."""
+    core = H2Connection(now=0.0)
+    core.receive(h2.PREFACE + h2.settings(*settings), 0.0)
+    core.take()
+    return core
+
+
+def test_who_is_answered_again_and_again_has_not_fallen_silent():
+    """Reflection: a small question every 10 s, for as long as one likes."""
+    core = conversing()
+    core.receive(opened(1, REFLECT), 0.0)
+    core.headers(1, [(":status", "200")])
+    for now in range(10, 300, 10):
+        core.receive(h2.data(1, prefixed(field(7, b""))), now)
+        core.data(1, b"an answer")
+        core.take()
+        assert core.check(now + 1) == []
+    assert core.check(now + 61)[0].what == "reset"
+
+
+def test_what_once_waited_and_was_taken_waits_no_more():
+    """Events of a stream, of which each waits a moment for a window."""
+    core = conversing((h2.INITIAL_WINDOW_SIZE, 0))
+    core.receive(plain(1, "/events", method="GET"), 0.0)
+    core.headers(1, [(":status", "200")])
+    for now in range(0, 300, 30):
+        core.receive(b"", now)
+        core.data(1, b"event\n\n")
+        core.take()
+        assert core.queued(1) == 7 and core.check(now + 2) == []
+        core.receive(h2.window_update(1, 7), now + 3)
+        core.take()
+        assert core.queued(1) == 0
 
 
 # What held: kept, so that it goes on holding
