@@ -7693,6 +7693,10 @@ class Platform:
         """Deploy a folder as it is now, or go on with what serves."""
         live = self.live.get(name)
         serves = live and live.fn.source == "folder"
+        # A folder that was moved away while we read it comes back as it was,
+        # but for the time of its last change of name.
+        with contextlib.suppress(OSError):
+            mark += os.stat(path).st_ctime_ns,
         failed_mark, kind, sentence = self.failed.get(name, ((), "", ""))
         if kind and failed_mark == mark and not serves:
             raise FaasError(kind, sentence)
