@@ -17278,9 +17278,9 @@ def return_memory():
 
     The first start compiles this file, which takes 18 MB for a moment and
     leaves them as holes. glibc keeps holes for later; an idle platform has
-    no later. And once a body of 6 MB was freed, glibc would take all bodies
-    from the heap, between small things that stay: 73 MB are kept after 100
-    answers of 1 MB, and 29 MB where each larger piece is the kernel's own.
+    no later. And once a large body was freed, glibc takes the next ones from
+    the heap, between small things that stay: 55 to 70 MB were kept after 420
+    echoes of 1 MB, and 31 MB where each larger piece is the kernel's own.
     """
     import ctypes
     import gc
